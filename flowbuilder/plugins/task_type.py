@@ -1,0 +1,137 @@
+"""The contract of a task type: what ``type:`` names in a workflow. Subclass `TaskType`, or decorate a function with `task_type`."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from flowbuilder.errors import Location
+from flowbuilder.runtime.cancel import CancelToken
+from flowbuilder.runtime.program import RemoteCall
+from flowbuilder.vocabulary import Effects, ExecutorKind
+
+__all__ = ["Finding", "TaskCall", "TaskType"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a task type's own check found in a config.
+
+    Parameters
+    ----------
+    message : str
+        What was expected and what was found.
+    path : tuple
+        Keys below ``config``, such as ``("code",)``.
+    line : int or None
+        1-based line inside the multi-line text at ``path``.
+    hint : str
+        What to do.
+    severity : str
+        ``error`` or ``warning``.
+    """
+
+    message: str
+    path: tuple[str | int, ...] = ()
+    line: int | None = None
+    hint: str = ""
+    severity: str = "error"
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskCall:
+    """Everything one attempt may use.
+
+    Parameters
+    ----------
+    config : mapping
+        The task's config, every ``${{ }}`` replaced by its value, checked against the type's schema, defaults filled in.
+    inputs : mapping
+        Upstream outputs by port name (``inputs:``). Shared with other tasks: never mutate them.
+    upstream : mapping
+        Outputs of all tasks this one waits for and that succeeded, by task name.
+    env : mapping
+        Extra environment variables of the task (``env:``).
+    directory : Path
+        Where relative paths start: the folder of the workflow file.
+    scratch : Path
+        Folder for large captured output; make it before use.
+    policy : str
+        ``local`` or ``restricted``.
+    cancel : CancelToken
+        Stop soon when it is set; a subprocess or a connection should be closed from ``cancel.on_cancel``.
+    timeout_s : float or None
+        Time allowed for this attempt; the engine enforces it through ``cancel`` as well.
+    write : callable
+        ``write(stream, text)`` appends to the captured output (stdout, stderr, log).
+    locate : callable
+        ``locate(("code",), 3)`` gives the place in the workflow file of line 3 of a config text, or None.
+    """
+
+    name: str
+    key: str
+    run_id: str
+    attempt: int
+    config: Mapping[str, object]
+    inputs: Mapping[str, object] = field(default_factory=dict)
+    upstream: Mapping[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    directory: Path = field(default_factory=Path.cwd)
+    scratch: Path = field(default_factory=Path.cwd)
+    policy: str = "local"
+    cancel: CancelToken = field(default_factory=CancelToken)
+    timeout_s: float | None = None
+    write: Callable[[str, str], None] = lambda _stream, _text: None
+    locate: Callable[[tuple[str | int, ...], int], Location | None] = lambda _path, _line: None
+
+
+class TaskType(ABC):  # noqa: B024 - which of run and run_async a type has decides how it runs
+    """A kind of task. Instances are stateless and shared between threads.
+
+    A type defines either ``run`` (blocking; a thread or the driver calls it) or ``run_async`` (the I/O loop awaits it).
+    Importing the module of a type must be cheap; heavy libraries belong inside ``run``.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+    schema: ClassVar[Mapping[str, object]] = {"type": "object"}
+    """JSON Schema (2020-12) of ``config``. ``default`` keywords are applied before ``run``."""
+    executor: ClassVar[ExecutorKind] = ExecutorKind.AUTO
+    raw_fields: ClassVar[frozenset[str]] = frozenset()
+    """Config fields that are passed as written: no ``${{ }}`` inside (code in another language)."""
+    is_async: ClassVar[bool] = False
+    writes_own_output: ClassVar[bool] = False
+    """Whether the body reports output through ``call.write`` instead of printing."""
+
+    def effects(self, config: Mapping[str, object]) -> Effects:
+        """Say what running such a task twice does to the outside world; the author can override it."""
+        del config
+        return Effects.IDEMPOTENT
+
+    def check(self, config: Mapping[str, object], directory: Path) -> Iterable[Finding]:
+        """Find mistakes the schema cannot see. Must not run or import user code, nor take more than milliseconds."""
+        del config, directory
+        return ()
+
+    def references(self, config: Mapping[str, object], tasks: Collection[str]) -> Iterable[str]:
+        """Name those of ``tasks`` that the config mentions outside ``${{ }}`` and therefore depends on."""
+        del config, tasks
+        return ()
+
+    def run(self, call: TaskCall) -> object:
+        """Do the work and return the output."""
+        raise NotImplementedError
+
+    async def run_async(self, call: TaskCall) -> object:
+        """Do the work on the I/O loop and return the output."""
+        raise NotImplementedError
+
+    def remote(self, call: TaskCall) -> RemoteCall | None:
+        """Describe the work for a worker process; None if it must stay in this one."""
+        del call
+        return None

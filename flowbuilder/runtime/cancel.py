@@ -1,0 +1,64 @@
+"""A one-way flag that code which waits or owns a process can react to at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from flowbuilder.errors import RunCancelledError
+
+__all__ = ["CancelToken"]
+
+
+class CancelToken:
+    """Tells an attempt to stop. Thread-safe; once cancelled, for ever.
+
+    The lock and the event are made only when somebody waits, because most attempts never do.
+    """
+
+    __slots__ = ("_callbacks", "_event", "_lock", "reason")
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._lock = threading.Lock()
+        self._event: threading.Event | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody asked to stop; ``reason`` says why (``cancelled`` or ``timeout``)."""
+        return bool(self.reason)
+
+    def cancel(self, reason: str = "cancelled") -> None:
+        """Ask to stop. Callbacks run on the calling thread, each once; later calls do nothing."""
+        with self._lock:
+            if self.reason:
+                return
+            self.reason = reason
+            callbacks, self._callbacks = self._callbacks, []
+            if self._event is not None:
+                self._event.set()
+        for callback in callbacks:
+            callback()
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when cancelled; at once if it already happened. It must be quick and must not raise."""
+        with self._lock:
+            if not self.reason:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Sleep until cancelled or ``timeout_s`` passed; return whether it was cancelled."""
+        with self._lock:
+            if self.reason:
+                return True
+            if self._event is None:
+                self._event = threading.Event()
+        return self._event.wait(timeout_s)
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `RunCancelledError` if somebody asked to stop."""
+        if self.reason:
+            raise RunCancelledError(f"the task was asked to stop: {self.reason}")

@@ -1,0 +1,134 @@
+"""The border between the scheduler and what a task does: a `Program` per instance, and the context an attempt gets.
+
+Programs are made by `flowbuilder.tasks.binding` from a plan and its workflow. The scheduler neither knows task types nor expressions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from flowbuilder.runtime.cancel import CancelToken
+
+__all__ = ["AttemptContext", "InputSlot", "Program", "RemoteCall", "RunScope"]
+
+
+class RunScope(Protocol):
+    """What expressions and inputs may see of a live run."""
+
+    @property
+    def run_id(self) -> str:
+        """Full run id."""
+        ...
+
+    @property
+    def workflow(self) -> str:
+        """Name of the workflow."""
+        ...
+
+    @property
+    def params(self) -> Mapping[str, object]:
+        """Parameters of this run, checked, defaults filled in."""
+        ...
+
+    @property
+    def started_ns(self) -> int:
+        """Unix nanoseconds of the run's start."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for spilled output of this run; made on first use by whoever writes."""
+        ...
+
+    @property
+    def policy(self) -> str:
+        """``local`` or ``restricted`` (no private network addresses, no files outside the project)."""
+        ...
+
+    def output(self, instance: int) -> object:
+        """Give the output of a finished instance as a consumer may have it (shared, but guarded against mutation).
+
+        Raises
+        ------
+        FlowBuilderError
+            If the instance did not succeed.
+        """
+        ...
+
+    def state(self, instance: int) -> str:
+        """Give the state of an instance as text."""
+        ...
+
+
+@dataclass(slots=True)
+class AttemptContext:
+    """One attempt of one instance, as its program sees it."""
+
+    run: RunScope
+    instance: int
+    attempt: int
+    key: str
+    cancel: CancelToken
+    timeout_s: float | None
+    write: Callable[[str, str], None]
+    """``write(stream, text)`` appends to the attempt's captured output; streams: stdout, stderr, log."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCall:
+    """A call another process can make. Tables among the arguments travel as memory-mapped Arrow IPC, never pickled.
+
+    Functions of importable modules travel by name, those of ``__main__`` by cloudpickle, once per version and worker.
+    """
+
+    function: Callable[..., object]
+    args: tuple[object, ...] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict)
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InputSlot:
+    """An argument that comes from an upstream output: the instance and a path into its value."""
+
+    instance: int
+    path: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """How to run one instance. Exactly one of ``call``, ``coroutine`` and ``delay`` is set.
+
+    Parameters
+    ----------
+    call : callable
+        Runs on an inline, thread or (where ``remote`` is None) process executor's thread; returns the output.
+    coroutine : callable
+        Runs on the I/O loop.
+    delay : callable
+        Gives a time in seconds after which the attempt succeeds with output None; costs no thread and no coroutine.
+    remote : callable
+        Builds the call for a worker process; None if the task cannot leave this process.
+    condition : callable
+        Evaluates ``when``; may raise.
+    function, arguments :
+        If set, ``call(context)`` equals ``function(*values)``, where an `InputSlot` stands for an upstream output and anything
+        else for itself: lets inline segments skip the context.
+    code_key : str
+        Same for programs whose durations should be averaged together.
+    owns_output : bool
+        Whether output printed by the body is captured by routing (True) or written by the body through ``context.write``.
+    """
+
+    call: Callable[[AttemptContext], object] | None = None
+    coroutine: Callable[[AttemptContext], Awaitable[object]] | None = None
+    delay: Callable[[AttemptContext], float] | None = None
+    remote: Callable[[AttemptContext], RemoteCall] | None = None
+    condition: Callable[[RunScope], bool] | None = None
+    function: Callable[..., object] | None = None
+    arguments: Sequence[object] = ()
+    code_key: str = ""
+    owns_output: bool = False

@@ -1,0 +1,159 @@
+"""What the engine asks of storage. The embedded implementations are `sqlite_journal` and `local_artifacts`; others can replace them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from flowbuilder.records import ArtifactStored, Event, RecordSource, RunCreated, RunHeader, VersionHeader
+from flowbuilder.vocabulary import RunState, TaskState
+
+__all__ = ["ArtifactStore", "Journal", "JournalRun", "LiveSource", "RunSummary", "SavedRun"]
+
+
+class LiveSource(RecordSource, Protocol):
+    """A record source that can say whether more will come without a notification."""
+
+    @property
+    def is_streaming(self) -> bool:
+        """True while the driver records without notifying (static segments): keep polling every 5 ms."""
+        ...
+
+
+class JournalRun(Protocol):
+    """The journal's hold on one live run."""
+
+    def notify(self) -> None:
+        """Say that the source has something; it will be on disk within 5 ms plus one commit. Cheap, thread-safe, never blocks."""
+        ...
+
+    def sync(self) -> None:
+        """Return once everything recorded before the call is on disk (group commit: one caller commits for all that wait).
+
+        Raises
+        ------
+        StorageError
+            If it could not be written; the run must fail, nothing earlier is lost.
+        """
+        ...
+
+    def close(self) -> None:
+        """Write what is left without waiting, and forget the source. The run's final state must have been recorded."""
+        ...
+
+
+class RunSummary(msgspec.Struct, kw_only=True):
+    """One line of ``runs list``. ``state`` is ``interrupted`` if the run is not final and its owner is gone."""
+
+    run_id: str
+    workflow: str
+    fingerprint: str
+    plan_id: str
+    state: RunState
+    started_wall_ns: int
+    duration_s: float
+    counts: dict[str, int]
+    """TaskState -> number of TaskRuns in it."""
+    task_count: int
+    path: str = ""
+    params: dict[str, object] = {}
+    error: str = ""
+    error_task: str = ""
+    owner: str = ""
+    owner_host: str = ""
+    owner_pid: int = 0
+    parent_run_id: str = ""
+    last_seq: int = -1
+    durability: str = "run"
+
+
+class SavedRun(msgspec.Struct, kw_only=True):
+    """Everything resume needs: the version, and per instance what is known of it."""
+
+    summary: RunSummary
+    version: VersionHeader
+    header: RunHeader
+    states: list[TaskState]
+    attempts: list[int]
+    outputs: dict[int, object]
+    """Settled small outputs by instance."""
+    artifacts: dict[int, ArtifactStored]
+    """Settled stored outputs by instance."""
+    started: set[int]
+    """Instances with an attempt that began and has no recorded end."""
+
+
+class Journal(Protocol):
+    """The append-only durable record: the truth for recovery and for every view. Thread-safe; many processes share one."""
+
+    def open_run(self, version: VersionHeader, header: RunHeader, created: RunCreated, source: LiveSource) -> JournalRun:
+        """Begin a run. Nothing is written before the first flush; ``version`` is stored if it is new to the store."""
+        ...
+
+    def adopt_run(self, run_id: str, created: RunCreated, source: LiveSource) -> JournalRun:
+        """Take over a run whose owner is gone or which ended unsuccessfully, by one durable compare-and-set.
+
+        Raises
+        ------
+        RecoveryError
+            If its owner lives; the message names pid and host.
+        """
+        ...
+
+    def find_run(self, ref: str) -> RunSummary:
+        """Resolve a run id, a unique suffix of one, or ``latest``.
+
+        Raises
+        ------
+        StorageError
+            If none or several match; the message lists candidates.
+        """
+        ...
+
+    def list_runs(self, *, limit: int = 50, workflow: str | None = None, state: RunState | None = None) -> list[RunSummary]:
+        """List runs, newest first."""
+        ...
+
+    def load_run(self, run_id: str) -> SavedRun:
+        """Read back everything known of a run."""
+        ...
+
+    def version(self, plan_id: str) -> VersionHeader:
+        """Read a stored version."""
+        ...
+
+    def events(self, run_id: str, *, after_seq: int = -1) -> Iterator[Event]:
+        """Iterate over a run's facts in order, blocks unfolded into `AttemptFinished`."""
+        ...
+
+    def remove_runs(self, run_ids: Sequence[str]) -> int:
+        """Delete finished runs with their records and artifact rows; return how many were deleted."""
+        ...
+
+    def close(self) -> None:
+        """Flush everything and let go of the files."""
+        ...
+
+
+class ArtifactStore(Protocol):
+    """Outputs on disk. Files are immutable: written to a temporary name, fsynced, renamed."""
+
+    def save(self, run_id: str, instance: int, attempt: int, name: str, value: object) -> ArtifactStored | None:
+        """Write a value in the exact format that fits it; None if it is volatile (cannot be stored and read back equal)."""
+        ...
+
+    def load(self, artifact: ArtifactStored) -> object:
+        """Read a value back, tables memory-mapped.
+
+        Raises
+        ------
+        StorageError
+            If the file is missing, damaged, or a pickle without a valid HMAC: the output counts as absent.
+        """
+        ...
+
+    def remove_run(self, run_id: str) -> None:
+        """Delete all files of a run."""
+        ...
