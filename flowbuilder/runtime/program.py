@@ -114,7 +114,7 @@ class Program:
         Builds the call for a worker process; None if the task cannot leave this process.
     condition : callable
         Evaluates ``when``; may raise.
-    function, arguments :
+    function, arguments : callable, sequence
         If set, ``call(context)`` equals ``function(*values)``, where an `InputSlot` stands for an upstream output and anything
         else for itself: lets inline segments skip the context.
     code_key : str
