@@ -1,0 +1,281 @@
+"""Task type ``sql``: a query over upstream tables, which it names like tables of a database."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from flowbuilder.errors import FlowBuilderError, TaskFailedError
+from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
+from flowbuilder.runtime.cancel import CancelToken
+from flowbuilder.tasks.sql_database import open_cursor
+from flowbuilder.tasks.sql_names import SqlOutline, sql_outline
+from flowbuilder.tasks.sql_tokens import sql_tokens
+from flowbuilder.tasks.tables import from_arrow, require, to_arrow
+from flowbuilder.vocabulary import Effects
+
+__all__ = ["SqlTask"]
+
+_INTERRUPT_EVERY_S = 0.02
+_ERROR_LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
+_ERROR_NAME = re.compile(r'"([^"]+)"|with name (\S+) does not exist')
+_outline = lru_cache(maxsize=256)(sql_outline)
+
+
+class SqlTask(TaskType):
+    """Run SQL in DuckDB over the outputs of other tasks.
+
+    Every input port and every upstream task that the text names in table position is a view of that
+    name, read in place: Arrow, polars and pandas frames, mappings of columns, lists of mappings.
+    Naming a task makes the query depend on it. Values enter only as bound parameters (``args``,
+    written ``$name``), so data never becomes code.
+
+    Notes ----- Several statements are allowed if the last returns rows; they then share a database
+    of their own that vanishes with the task. Zoned timestamps come out in UTC (the same instants),
+    sums of integers as 64-bit integers where they fit.
+    """
+
+    name: ClassVar[str] = "sql"
+    summary: ClassVar[str] = "Query upstream tables with DuckDB"
+    raw_fields: ClassVar[frozenset[str]] = frozenset({"query"})
+    schema: ClassVar[Mapping[str, object]] = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["query"],
+        "properties": {
+            "query": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 1_048_576,
+                "description": "SQL; upstream tasks and input ports are tables. Taken as written.",
+            },
+            "args": {
+                "type": "object",
+                "default": {},
+                "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+                "description": "Values for $name in the query; never pasted into the text.",
+            },
+            "output": {
+                "enum": ["arrow", "polars", "pandas", "rows", "value"],
+                "default": "arrow",
+                "description": "Type of the result: a table of some library, a list of dicts, "
+                "or the only cell of the only row.",
+            },
+        },
+    }
+
+    def effects(self, config: Mapping[str, object]) -> Effects:
+        """Say ``none`` for reading and for tables that vanish; ``COPY``, ``ATTACH`` do more."""
+        is_contained = _outline(_text(config)).is_contained
+        return Effects.NONE if is_contained else Effects.EXTERNAL
+
+    def check(self, config: Mapping[str, object], directory: Path) -> Iterable[Finding]:
+        """Find templates, arguments that do not fit the text, statements without a result."""
+        del directory
+        query, args = config.get("query"), config.get("args", {})
+        if not isinstance(query, str) or not isinstance(args, Mapping):
+            return
+        yield from _template_findings(query)
+        outline = _outline(query)
+        yield from _argument_findings(outline, args)
+        if outline.statements == 0:
+            yield Finding("expected a SQL statement, found none", ("query",))
+        if outline.statements > 1 and not outline.ends_in_query:
+            yield Finding(
+                f"expected the last of {outline.statements} statements to return rows",
+                ("query",),
+                hint="end with a SELECT, or split the text into several tasks",
+            )
+
+    def references(self, config: Mapping[str, object], tasks: Collection[str]) -> Iterable[str]:
+        """Name the tasks that stand in table position in the query."""
+        mentioned = {name.casefold() for name in _outline(_text(config)).tables}
+        if not mentioned:
+            return ()
+        return [task for task in tasks if task.casefold() in mentioned]
+
+    def run(self, call: TaskCall) -> object:
+        """Run the query and return its rows as ``output`` says."""
+        duckdb = require("duckdb", "a sql task")
+        require("pyarrow", "a sql task")
+        query, output = _text(call.config), str(call.config.get("output", "arrow"))
+        outline = _outline(query)
+        tables = _mentioned_tables(call, outline)
+        is_private = outline.statements != 1 or not outline.ends_in_query
+        try:
+            with (
+                open_cursor(call.policy, is_private=is_private) as cursor,
+                _interrupted_by(call.cancel, cursor),
+            ):
+                table = _execute(cursor, query, call, tables)
+        except duckdb.Error as error:
+            call.cancel.raise_if_cancelled()
+            raise _failure(error, call, tables) from error
+        call.cancel.raise_if_cancelled()
+        return _only_value(table) if output == "value" else from_arrow(table, output)
+
+
+def _text(config: Mapping[str, object]) -> str:
+    query = config.get("query")
+    return query if isinstance(query, str) else ""
+
+
+def _template_findings(query: str) -> Iterator[Finding]:
+    for number, line in enumerate(query.split("\n"), start=1):
+        if "${{" in line:
+            yield Finding(
+                "expected plain SQL, found a ${{ }} template",
+                ("query",),
+                line=number,
+                hint='write $name here and `args: {name: "${{ ... }}"}` beside the query',
+            )
+
+
+def _argument_findings(outline: SqlOutline, args: Mapping[str, object]) -> Iterator[Finding]:
+    wanted = dict(outline.parameters)
+    for name, line in wanted.items():
+        if name[0] in "?$":
+            yield Finding(
+                f"expected named parameters such as $name, found {name!r}", ("query",), line=line
+            )
+        elif name not in args:
+            yield Finding(
+                f"the query uses ${name}, which `args` does not give",
+                ("query",),
+                line=line,
+                hint=f"add `args: {{{name}: ...}}`",
+            )
+    for name in args:
+        if name not in wanted:
+            yield Finding(
+                f"the query does not use ${name}",
+                ("args", name),
+                hint="remove the argument, or write it in the query outside quotes",
+            )
+
+
+def _mentioned_tables(call: TaskCall, outline: SqlOutline) -> dict[str, Any]:
+    """Convert what the query mentions: ports before tasks, in any case, as SQL compares."""
+    mentioned = {name.casefold() for name in outline.tables}
+    found: dict[str, tuple[str, object]] = {}
+    for source in (call.upstream, call.inputs):
+        found.update({name.casefold(): (name, value) for name, value in source.items()})
+    return {
+        name: _readable(to_arrow(value, name))
+        for folded, (name, value) in found.items()
+        if folded in mentioned
+    }
+
+
+def _readable(table: Any) -> Any:
+    """Cast the two Arrow types DuckDB cannot read; both casts are exact or fail."""
+    pa = require("pyarrow", "a sql task")
+    for index, column in enumerate(table.schema):
+        target = None
+        if pa.types.is_float16(column.type):
+            target = pa.float32()
+        elif pa.types.is_decimal256(column.type):
+            target = pa.decimal128(38, column.type.scale)
+        if target is not None:
+            values = table.column(index).cast(target)
+            table = table.set_column(index, column.with_type(target), values)
+    return table
+
+
+def _execute(cursor: Any, query: str, call: TaskCall, tables: Mapping[str, Any]) -> Any:
+    for name, table in tables.items():
+        cursor.register(name, table)
+    if call.policy != "restricted" and "'" in query and "," not in str(call.directory):
+        cursor.execute("SET SESSION file_search_path = $path", {"path": str(call.directory)})
+    args = call.config.get("args") or {}
+    assert isinstance(args, Mapping)
+    *before, last = cursor.extract_statements(query)
+    for statement in before:
+        cursor.execute(statement, _bound(statement, args))
+    relation = cursor.sql(last, params=_bound(last, args))
+    return _narrow(relation) if relation is not None else None
+
+
+def _bound(statement: Any, args: Mapping[str, object]) -> dict[str, object] | None:
+    """DuckDB refuses parameters a statement does not name."""
+    return {name: args[name] for name in statement.named_parameters if name in args} or None
+
+
+def _narrow(relation: Any) -> Any:
+    """Read the rows; 128-bit integers (sums, in DuckDB) become 64-bit ones if all fit."""
+    pa = require("pyarrow", "a sql task")
+    types = [str(kind) for kind in relation.types]
+    table = relation.to_arrow_table()
+    for index, kind in enumerate(types):
+        if kind == "HUGEINT":
+            with contextlib.suppress(pa.ArrowInvalid):
+                values = table.column(index).cast(pa.int64())
+                table = table.set_column(index, table.schema.field(index).name, values)
+    return table
+
+
+@contextlib.contextmanager
+def _interrupted_by(token: CancelToken, cursor: Any) -> Iterator[None]:
+    """Stop the query when ``token`` is set.
+
+    DuckDB forgets an interrupt that arrives before a statement begins, so it is repeated until the
+    block has ended.
+    """
+    token.raise_if_cancelled()
+    finished, guard = threading.Event(), threading.Lock()
+
+    def insist() -> None:
+        while not finished.wait(_INTERRUPT_EVERY_S):
+            with guard:  # never on a connection that is being closed
+                if not finished.is_set():
+                    cursor.interrupt()
+
+    token.on_cancel(
+        lambda: None if finished.is_set() else threading.Thread(target=insist, daemon=True).start()
+    )
+    try:
+        yield
+    finally:
+        with guard:
+            finished.set()
+
+
+def _only_value(table: Any) -> object:
+    if table is None or table.num_columns != 1 or table.num_rows != 1:
+        found = "no result" if table is None else f"{table.num_rows} x {table.num_columns}"
+        raise FlowBuilderError(
+            f"expected one row of one column for `output: value`, found {found}",
+            hint="use `output: rows`, or aggregate in the query",
+        )
+    value: object = table.column(0)[0].as_py()
+    return value
+
+
+def _failure(error: Exception, call: TaskCall, tables: Mapping[str, Any]) -> TaskFailedError:
+    """Say where in the workflow file, and which tables there are if one is missing."""
+    text = str(error)
+    location = call.locate(("query",), _error_line(text, _text(call.config)))
+    hint = ""
+    if "Table with name" in text:
+        known = ", ".join(sorted({*call.upstream, *call.inputs, *tables})) or "none"
+        hint = f"tables of this task: {known}; add the task to depends_on or inputs"
+    message = text.partition("\n\n")[0].replace("\n", " ")
+    return TaskFailedError(
+        message, location=location, task=call.name, hint=hint, error_type=type(error).__name__
+    )
+
+
+def _error_line(message: str, query: str) -> int:
+    """Find the line an error is about: DuckDB's, else that of the name it complains of."""
+    line = _ERROR_LINE.search(message)
+    if line is not None and _outline(query).statements == 1:
+        return int(line[1])
+    name = _ERROR_NAME.search(message)
+    wanted = (name[1] or name[2]).casefold() if name else None
+    lines = (token.line for token in sql_tokens(query) if token.text.casefold() == wanted)
+    return next(lines, 1)
