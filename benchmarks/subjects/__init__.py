@@ -1,0 +1,43 @@
+"""Who is measured: FlowBuilder, the floors and the peers, behind one small interface.
+
+A subject is a class; which of these methods it has decides in which workloads it can take part.
+
+``prepare(graph, function)``
+    Make everything ready and return a callable that runs ``function(*outputs of the parents)`` for
+    every task of the graph once and returns the outputs of the graph's sinks.
+``prepare_waits(count, wait_s)``
+    Return a callable that has ``count`` workflows of three tasks in flight, the middle one waiting
+    ``wait_s`` seconds, and returns how many finished.
+``compile_text(text)``
+    Parse a workflow text as far as the subject can.
+``command(folder)``
+    The argument list of a process that runs one shell command as a workflow, and its environment's
+    extra variables.
+``module``
+    What `import` loads.
+``close()``
+    Let go of threads and files; optional.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__all__ = ["SUBJECTS", "load_subject"]
+
+SUBJECTS = {
+    "loop": "benchmarks.subjects.loop:Loop",
+    "asyncio": "benchmarks.subjects.asyncio_tasks:AsyncioTasks",
+    "threads": "benchmarks.subjects.threads:Threads",
+    "dask": "benchmarks.subjects.dask_graphs:DaskGraphs",
+    "hamilton": "benchmarks.subjects.hamilton_driver:HamiltonDriver",
+    "yaml": "benchmarks.subjects.yaml_readers:YamlReader",
+    "python": "benchmarks.subjects.interpreter:Interpreter",
+    "flowbuilder": "benchmarks.subjects.flowbuilder_subject:FlowBuilderSubject",
+}
+
+
+def load_subject(name: str, options: dict[str, object]) -> object:
+    """Make a subject; imports its library."""
+    module, _, attribute = SUBJECTS[name].partition(":")
+    return getattr(import_module(module), attribute)(**options)

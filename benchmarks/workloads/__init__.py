@@ -1,0 +1,24 @@
+"""What subjects are made to do. A workload is a function ``(subject, params) -> metrics``, run once
+in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from benchmarks.workloads.commands import measure_command
+from benchmarks.workloads.compiling import measure_compiling
+from benchmarks.workloads.graphs import measure_graph
+from benchmarks.workloads.imports import measure_import
+from benchmarks.workloads.latency import measure_latency
+from benchmarks.workloads.waiting import measure_waiting
+
+__all__ = ["WORKLOADS"]
+
+WORKLOADS: dict[str, Callable[[object, Mapping[str, object]], dict[str, float]]] = {
+    "graph": measure_graph,
+    "latency": measure_latency,
+    "waiting": measure_waiting,
+    "compiling": measure_compiling,
+    "command": measure_command,
+    "import": measure_import,
+}
