@@ -1,0 +1,193 @@
+"""Task type ``read``: files as tables or values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from flowbuilder.errors import FlowBuilderError
+from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
+from flowbuilder.tasks.file_formats import TABLE_FORMATS, FileFormat, file_format, known_suffix
+from flowbuilder.tasks.file_places import find_files, package_folder, resolve_path
+from flowbuilder.tasks.file_readers import read_json, read_payload, read_table
+from flowbuilder.tasks.tables import from_arrow, to_arrow
+from flowbuilder.vocabulary import Effects
+
+__all__ = ["ReadTask"]
+
+_CSV_OPTIONS: dict[str, object] = {
+    "delimiter": {"type": "string", "minLength": 1, "maxLength": 1},
+    "quote": {"type": "string", "minLength": 1, "maxLength": 1},
+    "header": {"type": "boolean", "description": "Whether the first row holds names."},
+    "names": {"type": "array", "items": {"type": "string"}, "description": "Column names."},
+    "skip_rows": {"type": "integer", "minimum": 0},
+    "na": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Unquoted texts that mean missing; by default only the empty one.",
+    },
+    "decimal_point": {"enum": [".", ","]},
+    "encoding": {"type": "string"},
+    "timestamp_formats": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "strptime formats to try; ISO 8601 by default.",
+    },
+}
+
+
+class ReadTask(TaskType):
+    """Read a file, a folder or all files that match a pattern.
+
+    The format goes by the suffix unless ``format`` says otherwise; ``.gz``, ``.zip``, ``.bz2``,
+    ``.zst`` and ``.xz`` are unpacked. Tables come out as Arrow (``output: auto``), JSON as plain
+    values, text as str. With ``package`` the path starts in the folder of an installed Python
+    package, which is found but not imported.
+
+    Notes ----- CSV columns are typed by their content; only an empty unquoted field is missing, so
+    a quoted empty text, ``NA`` and ``NaN`` keep their meaning unless ``options.na`` lists them.
+    """
+
+    name: ClassVar[str] = "read"
+    summary: ClassVar[str] = "Read CSV, JSON, Parquet, Arrow or text files"
+    schema: ClassVar[Mapping[str, object]] = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["path"],
+        "properties": {
+            "path": {
+                "type": "string",
+                "minLength": 1,
+                "description": "File, folder or pattern (*, ?, **), relative to the workflow file.",
+            },
+            "package": {
+                "type": "string",
+                "pattern": r"^[^\W\d]\w*(\.[^\W\d]\w*)*$",
+                "description": "Installed Python package in whose folder `path` starts.",
+            },
+            "format": {"enum": ["auto", *FileFormat], "default": "auto"},
+            "columns": {
+                "type": "array",
+                "items": {"type": "string"},
+                "minItems": 1,
+                "description": "Columns to read, in this order.",
+            },
+            "output": {
+                "enum": ["auto", "arrow", "polars", "pandas", "rows"],
+                "default": "auto",
+                "description": "Type of a table; auto is arrow, and plain values for JSON.",
+            },
+            "options": {
+                "type": "object",
+                "additionalProperties": False,
+                "default": {},
+                "properties": {
+                    **_CSV_OPTIONS,
+                    "dtypes": {
+                        "type": "object",
+                        "additionalProperties": {"type": "string"},
+                        "description": "Column types: int, float, string, bool, date, "
+                        "timestamp, decimal(10,2) or any Arrow name.",
+                    },
+                },
+                "description": "How to read CSV; `dtypes` also for JSON lines.",
+            },
+        },
+    }
+
+    def effects(self, config: Mapping[str, object]) -> Effects:
+        """Say ``none``: reading changes nothing."""
+        del config
+        return Effects.NONE
+
+    def check(self, config: Mapping[str, object], directory: Path) -> Iterable[Finding]:
+        """Find formats that cannot be told, options of another format, packages not installed."""
+        path, asked, output = config.get("path"), config.get("format"), config.get("output", "auto")
+        package = config.get("package")
+        if isinstance(package, str) and "${{" not in package:
+            yield from _package_findings(package)
+        if not isinstance(path, str) or "${{" in f"{path}{asked}{output}":
+            return
+        place = directory / Path(path)
+        kind = known_suffix(path) if asked in (None, "auto") else FileFormat(str(asked))
+        if kind is None:
+            if Path(path).suffix and not place.is_dir() and package is None:
+                message = f"cannot tell the format of {path!r} by its suffix"
+                yield Finding(message, ("path",), hint="set `format`")
+            return
+        yield from _option_findings(config, kind)
+
+    def run(self, call: TaskCall) -> object:
+        """Read what ``path`` means."""
+        config = call.config
+        shown, package = str(config["path"]), config.get("package")
+        if package:
+            root = package_folder(str(package))
+            place, inside = root / shown, root
+            files = find_files(place, f"{package}:{shown}", inside=inside)
+        else:
+            place = resolve_path(shown, call.directory, call.policy)
+            is_restricted = call.policy == "restricted"
+            files = find_files(place, shown, inside=call.directory if is_restricted else None)
+        return _read(files, place, call)
+
+
+def _read(files: Sequence[Path], place: Path, call: TaskCall) -> object:
+    config = call.config
+    output = str(config.get("output", "auto"))
+    kinds = {file_format(file.name, config.get("format")) for file in files}
+    if len(kinds) > 1:
+        found = " and ".join(sorted(kinds))
+        raise FlowBuilderError(
+            f"expected files of one format in {place.name!r}, found {found}",
+            hint="name them with a pattern such as '*.csv'",
+        )
+    kind = kinds.pop()
+    root = place if place.is_dir() else place.parent
+    if kind not in TABLE_FORMATS:
+        values = {file.relative_to(root).as_posix(): _value(file, kind) for file in files}
+        value = next(iter(values.values())) if place.is_file() else values
+        return value if output == "auto" else from_arrow(to_arrow(value, place.name), output)
+    columns, options = config.get("columns"), config.get("options")
+    table = read_table(
+        files,
+        kind,
+        columns=list(columns) if isinstance(columns, Sequence) else None,
+        options=options if isinstance(options, Mapping) else {},
+        partitions=place if place.is_dir() else None,
+    )
+    return from_arrow(table, output)
+
+
+def _value(file: Path, kind: FileFormat) -> object:
+    if kind is FileFormat.JSON:
+        return read_json(file)
+    data = read_payload(file)
+    if kind is FileFormat.BYTES:
+        return data
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FlowBuilderError(
+            f"file {file.name!r} is not UTF-8 text (byte {error.start})",
+            hint="use `format: bytes`",
+        ) from error
+
+
+def _package_findings(package: str) -> Iterable[Finding]:
+    try:
+        package_folder(package)
+    except FlowBuilderError as error:
+        yield Finding(error.message, ("package",), hint=error.hint, severity="warning")
+
+
+def _option_findings(config: Mapping[str, object], kind: FileFormat) -> Iterable[Finding]:
+    options = config.get("options")
+    for name in options if isinstance(options, Mapping) else ():
+        if kind is not FileFormat.CSV and not (kind is FileFormat.JSONL and name == "dtypes"):
+            yield Finding(f"option {name!r} is for csv, not for {kind}", ("options", name))
+    if kind not in TABLE_FORMATS and "columns" in config:
+        yield Finding(f"`columns` needs a table, but the format is {kind}", ("columns",))
+    if kind in {FileFormat.TEXT, FileFormat.BYTES} and config.get("output", "auto") != "auto":
+        yield Finding(f"`output` needs a table, but the format is {kind}", ("output",))
