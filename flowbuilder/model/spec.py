@@ -119,7 +119,9 @@ class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     tasks: tuple[TaskSpec, ...]
     version: str = ""
+    title: str = ""
     description: str = ""
+    note: str = ""
     params: tuple[Parameter, ...] = ()
     env: Mapping[str, str | None] = {}
     """Environment variables expressions may read, with defaults; None means it must be set."""
