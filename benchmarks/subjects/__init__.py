@@ -4,7 +4,7 @@ A subject is a class; which of these methods it has decides in which workloads i
 
 ``prepare(graph, function)``
     Make everything ready and return a callable that runs ``function(*outputs of the parents)`` for
-    every task of the graph once and returns the outputs of the graph's sinks.
+    every task of the graph once and returns an iterable of the outputs of the graph's sinks.
 ``prepare_waits(count, wait_s)``
     Return a callable that has ``count`` workflows of three tasks in flight, the middle one waiting
     ``wait_s`` seconds, and returns how many finished.

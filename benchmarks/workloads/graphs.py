@@ -12,8 +12,17 @@ from benchmarks.task_bench import make_graph
 __all__ = ["measure_graph", "no_op"]
 
 
-def no_op(*_inputs: object) -> None:
-    """Do nothing with any number of inputs."""
+def no_op(
+    p0: object = None,
+    p1: object = None,
+    p2: object = None,
+    p3: object = None,
+    p4: object = None,
+    p5: object = None,
+    p6: object = None,
+    p7: object = None,
+) -> None:
+    """Do nothing with up to eight inputs, by position or by name."""
 
 
 def measure_graph(subject: object, params: Mapping[str, object]) -> dict[str, float]:

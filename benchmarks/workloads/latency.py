@@ -23,13 +23,7 @@ def measure_latency(subject: object, params: Mapping[str, object]) -> dict[str, 
     something on a shared machine.
     """
     iterations, warm_up = int(params["iterations"]), int(params.get("warm_up", 50))
-    starts: list[int] = []
-
-    def task(*inputs: object) -> None:
-        if not inputs:
-            starts.append(time.perf_counter_ns())
-
-    run = subject.prepare(chain(3), task)
+    run = subject.prepare(chain(3), _task)
     commit = (
         _bare_commit(Path(os.environ["BENCH_SCRATCH"])) if params.get("beside_commit") else None
     )
@@ -37,7 +31,7 @@ def measure_latency(subject: object, params: Mapping[str, object]) -> dict[str, 
         run()
         if commit:
             commit()
-    starts.clear()
+    _starts.clear()
     gc.collect()
     gc.freeze()
     firsts, wholes, commits = [], [], []
@@ -45,7 +39,7 @@ def measure_latency(subject: object, params: Mapping[str, object]) -> dict[str, 
         begin = time.perf_counter_ns()
         run()
         end = time.perf_counter_ns()
-        firsts.append(starts[-1] - begin)
+        firsts.append(_starts[-1] - begin)
         wholes.append(end - begin)
         if commit:
             commit()
@@ -60,6 +54,15 @@ def measure_latency(subject: object, params: Mapping[str, object]) -> dict[str, 
             else {}
         ),
     }
+
+
+_NOTHING = object()
+_starts: list[int] = []
+
+
+def _task(p0: object = _NOTHING) -> None:
+    if p0 is _NOTHING:
+        _starts.append(time.perf_counter_ns())
 
 
 def _spread(name: str, values_ns: list[int]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ PEERS = [
     ("dask", {"scheduler": "sync"}, "dask"),
     ("dask", {"scheduler": "threads"}, "dask"),
     ("hamilton", {}, "hamilton"),
+    ("flowbuilder", {}, ""),
 ]
 
 
@@ -25,7 +27,10 @@ def depth(*inputs: int) -> int:
 
 
 @pytest.fixture(params=PEERS, ids=lambda peer: f"{peer[0]} {' '.join(peer[1].values())}".strip())
-def subject(request: pytest.FixtureRequest) -> Iterator[object]:
+def subject(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[object]:
+    monkeypatch.setenv("BENCH_SCRATCH", str(tmp_path))
     name, options, library = request.param
     if library:
         pytest.importorskip(library)
@@ -39,7 +44,7 @@ def test_subject_computes_what_the_bare_loop_computes(subject: object):
     for shape in SHAPES:
         graph = make_graph(shape, tasks=60, width=8)
 
-        assert subject.prepare(graph, depth)() == Loop().prepare(graph, depth)(), shape
+        assert list(subject.prepare(graph, depth)()) == Loop().prepare(graph, depth)(), shape
 
 
 @pytest.mark.filterwarnings("ignore")
