@@ -1,17 +1,17 @@
-"""Which task waits for which, and why: inputs, ``depends_on``, expressions, the task type's text."""
+"""Which task waits for which, and why: inputs, ``depends_on``, expressions, the type's text."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from flowbuilder.compile.expansion import Edge, EdgeKind
-from flowbuilder.errors import ExpressionError
+from flowbuilder.errors import ExpressionError, FlowBuilderError
 from flowbuilder.expressions import holds_template, read_expression, read_template
 from flowbuilder.model import TaskSpec, WorkflowSpec
 from flowbuilder.plugins.catalogue import TaskTypes
 from flowbuilder.plugins.task_type import TaskType
 
-__all__ = ["task_edges"]
+__all__ = ["has_own_references", "raw_fields", "task_edges"]
 
 
 def task_edges(spec: WorkflowSpec, registry: TaskTypes) -> list[tuple[Edge, ...]]:
@@ -36,8 +36,15 @@ def task_edges(spec: WorkflowSpec, registry: TaskTypes) -> list[tuple[Edge, ...]
     About 3 us per task without expressions.
     """
     indices = {task.name: index for index, task in enumerate(spec.tasks)}
-    types = {name: registry.find(name) for name in {task.type for task in spec.tasks}}
+    types = {name: _find(registry, name) for name in {task.type for task in spec.tasks}}
     return [_edges_of(task, types[task.type], indices) for task in spec.tasks]
+
+
+def _find(registry: TaskTypes, name: str) -> TaskType | None:
+    try:
+        return registry.find(name)
+    except FlowBuilderError:  # a broken plugin, which the check reports
+        return None
 
 
 def _edges_of(
@@ -69,8 +76,8 @@ def _implied(
     if task.when is not None:
         yield from _tasks_in(_references(task.when))
     if task.config:
-        raw = task_type.raw_fields if task_type is not None else ()
         if holds_template(task.config):
+            raw = raw_fields(task, task_type)
             yield from _tasks_in(read_template(task.config, raw=raw)[0].references)
         if task_type is not None and has_own_references(task_type):
             yield from task_type.references(task.config, indices.keys())
@@ -87,6 +94,26 @@ def _references(condition: str) -> Collection[tuple[str, ...]]:
 
 def _tasks_in(references: Iterable[tuple[str, ...]]) -> Iterator[str]:
     return (reference[1] for reference in references if reference[0] == "tasks")
+
+
+def raw_fields(task: TaskSpec, task_type: TaskType | None) -> Collection[str]:
+    """List the config fields in which ``${{ }}`` means nothing here.
+
+    Parameters
+    ----------
+    task : TaskSpec
+        The task.
+    task_type : TaskType or None
+        Its type, if there is one.
+
+    Returns
+    -------
+    collection of str
+        What the type says; the inner tasks of a sub-workflow have their own names and are skipped,
+        too.
+    """
+    declared = task_type.raw_fields if task_type is not None else frozenset()
+    return declared | {"tasks"} if task.type == "workflow" else declared
 
 
 def has_own_references(task_type: TaskType) -> bool:
