@@ -8,10 +8,8 @@ from flowbuilder.vocabulary import ExecutorKind
 
 __all__ = ["AUTO_REASON", "choose_planned_executor"]
 
-AUTO_REASON = (
-    "inline if it is measured under 100 us or alone ready, async if an async def, else thread"
-)
-_TIMEOUT_REASON = "async if an async def, else thread: with a timeout never inline"
+AUTO_REASON = "inline if short or alone, else a thread"
+_TIMEOUT_REASON = "a thread: with a timeout never inline"
 
 
 def choose_planned_executor(

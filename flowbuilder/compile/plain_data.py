@@ -48,17 +48,26 @@ def to_plain(value: object) -> object:
     kind = type(value)
     if kind in _AS_IS:
         return value
+    if kind is list:
+        items = cast("list[object]", value)
+        return [item if type(item) in _AS_IS else to_plain(item) for item in items]
     if isinstance(value, float):
         return _plain_float(value)
     if kind is dict or isinstance(value, Mapping):
         mapping = cast("Mapping[object, object]", value)
-        return {_plain_key(key): to_plain(item) for key, item in mapping.items()}
+        # Most values need no call: this runs for every field of every task.
+        return {
+            key if type(key) is str else _plain_key(key): item
+            if type(item) in _AS_IS
+            else to_plain(item)
+            for key, item in mapping.items()
+        }
     if isinstance(value, str | int):  # enumerations and other subclasses: by value
         return str(value) if isinstance(value, str) else int(value)
     if isinstance(value, bytes | bytearray):
         return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, Sequence):
-        return [to_plain(item) for item in value]
+        return [item if type(item) in _AS_IS else to_plain(item) for item in value]
     return _plain_object(value)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flowbuilder.compile.expansion import Expansion, Role
-from flowbuilder.compile.suggestion import suggest
 from flowbuilder.errors import Problem, WorkflowValidationError
+from flowbuilder.expressions import spelling_hint
 from flowbuilder.model.topology import transpose
 
 __all__ = ["Selected", "Selection", "ancestors", "descendants", "select"]
@@ -150,7 +150,7 @@ def _resolve(expansion: Expansion, selection: Selection) -> dict[str, tuple[int,
     problems = [
         Problem(
             f"'{word}' must name tasks of workflow {expansion.root.name!r}, found {name!r}",
-            hint=suggest(name, ends),
+            hint=spelling_hint(name, ends),
             code="unknown-task",
         )
         for word, names in asked

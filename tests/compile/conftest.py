@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from flowbuilder.compile.expansion import Edge, EdgeKind, Expansion, FlatTask, Scope
@@ -66,7 +68,7 @@ def build_workflow(graph="", *, name="w", tasks=None, **fields):
         names = [each.strip() for each in part.split("->")]
         for each in names:
             needs.setdefault(each, [])
-        for parent, child in zip(names, names[1:], strict=False):
+        for parent, child in pairwise(names):
             needs[child].append(parent)
     specs = []
     for task, parents in needs.items():

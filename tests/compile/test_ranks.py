@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,7 +60,7 @@ def test_critical_path_is_a_chain_of_the_longest_length(parents, data):
     path = critical_path(parents, lengths, weights)
 
     assert sum(weights[i] for i in path) == max(lengths)
-    assert all(a in parents[b] for a, b in zip(path, path[1:], strict=False))
+    assert all(a in parents[b] for a, b in pairwise(path))
 
 
 def test_pack_ranks_puts_priority_above_length():
