@@ -113,7 +113,7 @@ def _selector(text: object, path: SourcePath, report: Report) -> Selector | None
     if not isinstance(text, str):
         report.wrong_type(path, "a task name such as fetch or fetch.body", text)
         return None
-    if "${{" in text:
+    if text.lstrip().startswith("${{"):
         report.wrong_value(
             path, "expected a task name, found an expression", "write fetch.body, without braces"
         )

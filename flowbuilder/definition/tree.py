@@ -204,8 +204,8 @@ class _Builder:
         except ValueError as error:
             self._misplace(event, "bad-number", str(error), "put it in quotes")
             return text
-        if type(value) is not str and value is not None and str(value) != text:
-            self.has_odd_numbers |= text not in {"true", "false"}
+        if type(value) is not str and value is not None and text not in {"true", "false"}:
+            self.has_odd_numbers |= type(value) is bool or str(value) != text
         return value
 
     def _tagged(self, event: YamlEvent, tag: str) -> object:

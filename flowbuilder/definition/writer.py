@@ -93,7 +93,16 @@ def _after(head: str, value: object, indent: str, path: SourcePath) -> Iterable[
     else:
         assert isinstance(value, list | tuple)
         for index, inner in enumerate(value):
-            yield from _after(f"{indent}  -", inner, f"{indent}  ", (*path, index))
+            yield from _item(inner, f"{indent}  ", (*path, index))
+
+
+def _item(value: object, indent: str, path: SourcePath) -> Iterable[str]:
+    """Write an item of a list; a mapping starts on the line of its dash."""
+    lines = list(_after(f"{indent}-", value, indent, path))
+    if len(lines) > 1:
+        # The dash stands alone on the first line; the next is indented by its width.
+        lines[:2] = [f"{indent}- {lines[1][len(indent) + 2 :]}"]
+    return lines
 
 
 def _flow(value: object, width: int, path: SourcePath) -> str | None:
