@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,6 +110,16 @@ class WriteTask(TaskType):
         for name in options if kind and isinstance(options, Mapping) else ():
             if name not in _OPTIONS.get(kind or FileFormat.TEXT, ()):
                 yield Finding(f"option {name!r} is not for {kind}", ("options", name))
+
+    def check_inputs(
+        self, config: Mapping[str, object], ports: Collection[str], directory: Path
+    ) -> Iterable[Finding]:
+        """Find inputs of which none is marked as the one to write."""
+        del config, directory
+        if len(ports) > 1 and _PORT not in ports:
+            found = ", ".join(sorted(ports))
+            hint = "say which: `inputs: {data: the_task}`"
+            yield Finding(f"expected one input to write, found {found}", hint=hint)
 
     def run(self, call: TaskCall) -> object:
         """Write the data and say where it is."""

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import math
+import subprocess
+import sys
 import threading
 import time
 from decimal import Decimal
@@ -382,3 +384,41 @@ def test_schema_is_valid_and_closed():
     assert validator.is_valid({"query": "select 1", "args": {"lo": 1}})
     assert not validator.is_valid({"query": "select 1", "arg": {}})
     assert not validator.is_valid({"query": "select 1", "args": {"1": 1}})
+
+
+def run_python(code):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_planning_imports_no_library():
+    code = """
+import sys
+from pathlib import Path
+from flowbuilder.tasks import sql, read, write
+task = sql.SqlTask()
+config = {"query": "select * from a where x = $x", "args": {"x": 1}}
+list(task.check(config, Path()))
+print(*task.references(config, ["a"]), *(sys.modules.keys() & {"duckdb", "pyarrow", "polars", "pandas", "numpy"}))
+"""
+    assert run_python(code) == ["a"]
+
+
+def test_sql_needs_only_duckdb_and_arrow():
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(["polars", "pandas", "numpy"]))
+from flowbuilder.plugins.task_type import TaskCall
+from flowbuilder.tasks.sql import SqlTask
+config = {"query": "select sum(x) as total from t where x > $lo", "args": {"lo": 1}}
+call = TaskCall(name="q", key="q", run_id="r", attempt=1, config=config, upstream={"t": [{"x": 1}, {"x": 2}]})
+print(SqlTask().run(call)["total"][0].as_py())
+"""
+    assert run_python(code) == ["2"]

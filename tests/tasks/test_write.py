@@ -344,6 +344,13 @@ def test_check_finds_mistakes(tmp_path, config, messages):
     assert [finding.message for finding in WRITE.check(config, tmp_path)] == messages
 
 
+def test_check_wants_one_input(tmp_path):
+    assert list(WRITE.check_inputs({}, ["report"], tmp_path)) == []
+    assert list(WRITE.check_inputs({}, ["data", "late"], tmp_path)) == []
+    found = [finding.message for finding in WRITE.check_inputs({}, ["b", "a"], tmp_path)]
+    assert found == ["expected one input to write, found a, b"]
+
+
 def test_effects_depend_on_the_mode():
     assert WRITE.effects({"path": "a"}) is Effects.IDEMPOTENT
     assert WRITE.effects({"path": "a", "mode": "error"}) is Effects.EXTERNAL
