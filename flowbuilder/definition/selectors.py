@@ -63,7 +63,18 @@ def parse_selector(text: str) -> Selector:
 
 
 def format_selector(selector: Selector) -> str:
-    """Write a selector so that `parse_selector` gives it back."""
+    """Write a selector as text.
+
+    Parameters
+    ----------
+    selector : Selector
+        Any.
+
+    Returns
+    -------
+    str
+        What `parse_selector` turns into an equal selector.
+    """
     parts = [selector.task]
     for step in selector.path:
         if isinstance(step, int):
