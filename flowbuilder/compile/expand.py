@@ -31,6 +31,7 @@ def expand_workflow(
     registry: TaskTypes,
     *,
     read: ReadWorkflow,
+    edges: list[tuple[Edge, ...]] | None = None,
     max_tasks: int = MAX_TASKS,
 ) -> Expansion:
     """Unfold every task of type ``workflow``, at any depth.
@@ -43,6 +44,8 @@ def expand_workflow(
         Task types, for the dependencies hidden in configs.
     read : callable
         Reads an included file; raises `FlowBuilderError` if it cannot. Called once per file.
+    edges : list of tuple of Edge, optional
+        What `task_edges` gave for ``spec``, if the caller has asked already.
     max_tasks : int
         Largest unfolded size, because texts that include each other twice grow exponentially.
 
@@ -58,8 +61,10 @@ def expand_workflow(
         With all problems of the included workflows and of the tasks that include them.
     """
     if all(task.type != SUBWORKFLOW_TYPE for task in spec.tasks) and len(spec.tasks) <= max_tasks:
-        return _flat(spec, registry)
+        return _flat(spec, task_edges(spec, registry) if edges is None else edges)
     unfolding = _Unfolding(registry, read, max_tasks)
+    if edges is not None:
+        unfolding.know_edges(spec, edges)
     unfolding.unfold(_Place(workflow=spec, chain=(_Link.of_root(spec),)))
     problems = tuple(dict.fromkeys(unfolding.problems))
     if any(problem.severity == "error" for problem in problems):
@@ -71,11 +76,11 @@ def expand_workflow(
     )
 
 
-def _flat(spec: WorkflowSpec, registry: TaskTypes) -> Expansion:
+def _flat(spec: WorkflowSpec, edges: list[tuple[Edge, ...]]) -> Expansion:
     """Wrap a workflow without sub-workflows: flat indices are the author's."""
     tasks = tuple(
-        FlatTask(key=task.name, spec=task, scope=0, edges=edges)
-        for task, edges in zip(spec.tasks, task_edges(spec, registry), strict=True)
+        FlatTask(key=task.name, spec=task, scope=0, edges=of_task)
+        for task, of_task in zip(spec.tasks, edges, strict=True)
     )
     members = {task.name: index for index, task in enumerate(spec.tasks)}
     root = Scope(index=0, parent=-1, prefix="", workflow=spec, enter=-1, members=members)
@@ -203,11 +208,15 @@ class _Unfolding:
             Edge(parent, EdgeKind.DATA if parent in data else EdgeKind.ORDER) for parent in parents
         )
 
+    def know_edges(self, spec: WorkflowSpec, edges: list[tuple[Edge, ...]]) -> None:
+        """Take over the edges of a workflow."""
+        self._kept.append(spec)
+        self._edges[id(spec)] = edges
+
     def _edges_of(self, spec: WorkflowSpec) -> list[tuple[Edge, ...]]:
-        edges = self._edges.get(id(spec))
-        if edges is None:
-            edges = self._edges[id(spec)] = task_edges(spec, self._registry)
-        return edges
+        if id(spec) not in self._edges:
+            self.know_edges(spec, task_edges(spec, self._registry))
+        return self._edges[id(spec)]
 
     def _connect(
         self, local: list[tuple[Edge, ...]], ends: list[_Ends], scope: int, place: _Place

@@ -61,11 +61,16 @@ def _header(explanation: PlanExplanation) -> list[str]:
 
 
 def _labelled(label: str, value: str) -> list[str]:
+    return _wrapped(f"{label:<15}", value)
+
+
+def _wrapped(lead: str, value: str) -> list[str]:
+    """Wrap a text beside what leads it in, without breaking names."""
     return textwrap.wrap(
         value,
         _WIDTH,
-        initial_indent=f"{label:<15}",
-        subsequent_indent=" " * 15,
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -89,7 +94,8 @@ def _table(steps: Sequence[PlannedStep]) -> list[str]:
             f"{_padded(step.type, type_width)}   "
             f"{'-' if step.is_preloaded else step.executor:<{executor_width}}   {step.reason}"
         )
-        lines += [f"{indent}  {detail}" for detail in _details(step)]
+        for label, value in _details(step):
+            lines += _wrapped(f"{indent}  {label:<11}", value)
     return lines
 
 
@@ -104,13 +110,13 @@ def _padded(text: str, width: int) -> str:
     return text + " " * (width - _columns(text))
 
 
-def _details(step: PlannedStep) -> Iterator[str]:
+def _details(step: PlannedStep) -> Iterator[tuple[str, str]]:
     if step.is_preloaded or step.twin_of:  # the reason says it all
         return
     if step.needs:
-        yield f"needs      {_needs(step.needs)}"
+        yield "needs", _needs(step.needs)
     if step.settings:
-        yield f"settings   {'; '.join(step.settings)}"
+        yield "settings", "; ".join(step.settings)
 
 
 def _needs(needs: Sequence[Need]) -> str:
