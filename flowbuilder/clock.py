@@ -1,6 +1,7 @@
 """Time: a monotonic clock for durations, anchored to the wall for display.
 
-All recorded instants are CLOCK_MONOTONIC nanoseconds of one process; the anchor stored with a run turns them into dates.
+All recorded instants are CLOCK_MONOTONIC nanoseconds of one process; the anchor stored with a run
+turns them into dates.
 """
 
 from __future__ import annotations

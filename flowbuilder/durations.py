@@ -1,4 +1,6 @@
-"""Durations as people write them: ``30``, ``1.5``, ``"30s"``, ``"5m"``, ``"1h30m"``, ``"250ms"``."""
+"""Durations as people write them: ``30``, ``1.5``, ``"30s"``, ``"5m"``, ``"1h30m"``,
+``"250ms"``.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ def parse_duration(value: object) -> float:
     Parameters
     ----------
     value : int, float or str
-        A number is seconds; text is a sum of numbers with units ms, s, m, h, d in falling order of your liking.
+        A number is seconds; text is a sum of numbers with units ms, s, m, h, d in falling order of
+        your liking.
 
     Returns
     -------
@@ -55,7 +58,9 @@ def _seconds(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Show a duration in at most seven characters: ``850us``, ``12ms``, ``3.4s``, ``2m05s``, ``1h02m``."""
+    """Show a duration in at most seven characters: ``850us``, ``12ms``, ``3.4s``, ``2m05s``,
+    ``1h02m``.
+    """
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f}us"
     if seconds < 1:

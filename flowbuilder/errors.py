@@ -1,6 +1,7 @@
 """Every error FlowBuilder raises: one tree, raise the leaf, catch the branch.
 
-A message is one sentence: what was expected, what was found, where, and what to do. The facts in it are attributes too, so
+A message is one sentence: what was expected, what was found, where, and what to do. The facts in
+it are attributes too, so
 programs never parse text. All errors pickle, because they cross process boundaries.
 """
 
@@ -131,8 +132,11 @@ class FlowBuilderError(Exception):
         return (_rebuild, (type(self), self.args, self.__dict__))
 
 
-def _rebuild(cls: type[FlowBuilderError], args: tuple[object, ...], state: dict[str, object]) -> FlowBuilderError:
-    # Subclasses may want more arguments than `args` holds, so the instance is restored, not constructed.
+def _rebuild(
+    cls: type[FlowBuilderError], args: tuple[object, ...], state: dict[str, object]
+) -> FlowBuilderError:
+    # Subclasses may want more arguments than `args` holds, so the instance is restored, not
+    # constructed.
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(state)
@@ -184,7 +188,9 @@ class ExpressionError(WorkflowError):
 
 
 class PluginError(FlowBuilderError):
-    """A task type is unknown, not trusted, or broken: the plugin author's or the installer's to fix."""
+    """A task type is unknown, not trusted, or broken: the plugin author's or the installer's to
+    fix.
+    """
 
 
 class RunError(FlowBuilderError):
@@ -192,7 +198,9 @@ class RunError(FlowBuilderError):
 
 
 class TaskFailedError(RunError):
-    """A task's own code raised, or its command failed; ``__cause__`` is the original where there is one."""
+    """A task's own code raised, or its command failed; ``__cause__`` is the original where there
+    is one.
+    """
 
     def __init__(
         self,

@@ -1,8 +1,11 @@
 """The facts of a run as they are written and read: the typed vocabulary of the journal.
 
-A run is a sequence of records ordered by ``seq``. Finished attempts come in column blocks (`AttemptBlock`), everything else as single
-events. Readers never see blocks: the journal's iterator turns each row into an `AttemptFinished`. Kinds and fields a reader
-does not know are kept (`UnknownEvent`), so an older program can read a newer journal of the same major version.
+A run is a sequence of records ordered by ``seq``. Finished attempts come in column blocks
+(`AttemptBlock`), everything else as single
+events. Readers never see blocks: the journal's iterator turns each row into an `AttemptFinished`.
+Kinds and fields a reader
+does not know are kept (`UnknownEvent`), so an older program can read a newer journal of the same
+major version.
 """
 
 from __future__ import annotations
@@ -73,7 +76,9 @@ class WorkflowCreated(Event, kw_only=True, tag="workflow_created"):
 
 
 class RunCreated(Event, kw_only=True, tag="run_created"):
-    """A run began, or was taken over by another process (resume): the anchor and owner from here on."""
+    """A run began, or was taken over by another process (resume): the anchor and owner from here
+    on.
+    """
 
     wall_ns: int
     monotonic_ns: int
@@ -95,7 +100,9 @@ class RunStateChanged(Event, kw_only=True, tag="run_state"):
 
 
 class AttemptStarted(Event, kw_only=True, tag="attempt_started"):
-    """An attempt runs; written only if it still ran at a flush, or before its start where durability asks for it."""
+    """An attempt runs; written only if it still ran at a flush, or before its start where
+    durability asks for it.
+    """
 
     instance: int
     attempt: int
@@ -214,9 +221,11 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
 
 
 class AttemptBlock:
-    """Finished attempts as columns, in the order they finished: what the engine hands to the journal.
+    """Finished attempts as columns, in the order they finished: what the engine hands to the
+    journal.
 
-    A *chained* block describes a static inline segment: attempt 1, succeeded, worker 0, and every row starts when the one before
+    A *chained* block describes a static inline segment: attempt 1, succeeded, worker 0, and every
+    row starts when the one before
     ends, so only ``first_start_ns`` and ``ends_ns`` are kept.
 
     Parameters
@@ -226,10 +235,12 @@ class AttemptBlock:
     ends_ns : array of 'q', shape (n,)
         Monotonic nanoseconds.
     outputs : sequence of object, length n, or None
-        Per row a scalar, a `msgspec.Raw` holding msgpack, or `ABSENT`; None means every output is None.
+        Per row a scalar, a `msgspec.Raw` holding msgpack, or `ABSENT`; None means every output is
+        None.
     first_start_ns : int
         Start of the first row of a chained block.
-    attempts, states, workers, readies_ns, starts_ns : arrays of 'i', 'B', 'h', 'q', 'q', shape (n,), or None
+    attempts, states, workers, readies_ns, starts_ns : arrays of 'i', 'B', 'h', 'q', 'q', shape
+    (n,), or None
         None in a chained block.
     """
 

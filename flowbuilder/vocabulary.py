@@ -55,7 +55,9 @@ FINAL_TASK_STATES = frozenset(
 
 
 class RunState(StrEnum):
-    """State of a Run. ``interrupted`` is derived: a run that is not final and whose owner is gone."""
+    """State of a Run. ``interrupted`` is derived: a run that is not final and whose owner is
+    gone.
+    """
 
     PENDING = "pending"
     RUNNING = "running"

@@ -1,7 +1,10 @@
-"""A workflow with its sub-workflows unfolded: a flat list of tasks, and the scopes in which their names and parameters are looked up.
+"""A workflow with its sub-workflows unfolded: a flat list of tasks, and the scopes in which their
+names and parameters are looked up.
 
-A task of type ``workflow`` becomes an *enter* task (evaluates ``when`` and the inner parameters; its output is the inner parameter
-mapping), the inner tasks, and a *leave* task that carries the outer task's key and collects the inner outputs.
+A task of type ``workflow`` becomes an *enter* task (evaluates ``when`` and the inner parameters;
+its output is the inner parameter
+mapping), the inner tasks, and a *leave* task that carries the outer task's key and collects the
+inner outputs.
 """
 
 from __future__ import annotations
@@ -44,13 +47,17 @@ class Edge(msgspec.Struct, frozen=True):
 
 
 class FlatTask(msgspec.Struct, frozen=True, kw_only=True):
-    """One task of the unfolded workflow. ``spec`` is the author's task; for enter and leave the outer ``workflow`` task."""
+    """One task of the unfolded workflow. ``spec`` is the author's task; for enter and leave the
+    outer ``workflow`` task.
+    """
 
     key: str
-    """``outer/inner``; the enter task of ``outer`` is ``outer/(enter)``, the leave task ``outer``."""
+    """``outer/inner``; the enter task of ``outer`` is ``outer/(enter)``, the leave task
+    ``outer``."""
     spec: TaskSpec
     scope: int
-    """Index of the scope in which the spec's names are meant (for enter and leave: the outer one)."""
+    """Index of the scope in which the spec's names are meant (for enter and leave: the outer
+    one)."""
     edges: tuple[Edge, ...] = ()
     role: Role = Role.TASK
     inner_scope: int = -1
@@ -66,9 +73,11 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """``""`` for the root, else ``outer/``."""
     workflow: WorkflowSpec
     enter: int
-    """Flat index of the enter task whose output holds this scope's parameters; -1 for the root (run parameters)."""
+    """Flat index of the enter task whose output holds this scope's parameters; -1 for the root
+    (run parameters)."""
     members: Mapping[str, int]
-    """Task name -> flat index of the task that has its output (the leave task for sub-workflows)."""
+    """Task name -> flat index of the task that has its output (the leave task for
+    sub-workflows)."""
 
 
 class Expansion(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,8 @@
-"""What the author wrote, frozen: a workflow, its tasks and their settings, defaults applied, durations in seconds.
+"""What the author wrote, frozen: a workflow, its tasks and their settings, defaults applied,
+durations in seconds.
 
-These are plain values without behaviour. YAML (`flowbuilder.definition`), the decorators (`flowbuilder.api`) and the canvas all produce
+These are plain values without behaviour. YAML (`flowbuilder.definition`), the decorators
+(`flowbuilder.api`) and the canvas all produce
 them; `flowbuilder.compile` turns them into an execution plan.
 """
 
@@ -14,7 +16,16 @@ import msgspec
 from flowbuilder.errors import Location
 from flowbuilder.vocabulary import Backoff, Durability, Effects, ExecutorKind, JoinRule, Persist
 
-__all__ = ["Parameter", "Resources", "Retry", "Selector", "Source", "SourcePath", "TaskSpec", "WorkflowSpec"]
+__all__ = [
+    "Parameter",
+    "Resources",
+    "Retry",
+    "Selector",
+    "Source",
+    "SourcePath",
+    "TaskSpec",
+    "WorkflowSpec",
+]
 
 SourcePath = tuple[str | int, ...]
 """Keys and indices from the root of the text, such as ``("tasks", 2, "config", "code")``."""
@@ -34,7 +45,9 @@ class Source(Protocol):
         ...
 
     def locate(self, path: SourcePath) -> Location | None:
-        """Find a field; the nearest enclosing one if it is not written out. None if there is no text."""
+        """Find a field; the nearest enclosing one if it is not written out. None if there is no
+        text.
+        """
         ...
 
     def locate_line(self, path: SourcePath, line: int) -> Location | None:
@@ -43,7 +56,9 @@ class Source(Protocol):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """How often and when a failed attempt is repeated. Delays are in seconds; ``jitter`` is a share of the delay, 0 to 1."""
+    """How often and when a failed attempt is repeated. Delays are in seconds; ``jitter`` is a
+    share of the delay, 0 to 1.
+    """
 
     max_attempts: int = 1
     backoff: Backoff = Backoff.EXPONENTIAL
@@ -72,7 +87,9 @@ class Selector(msgspec.Struct, frozen=True):
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A run-time parameter. ``schema`` is JSON Schema; type ``table`` stands for a dataframe bound at launch."""
+    """A run-time parameter. ``schema`` is JSON Schema; type ``table`` stands for a dataframe bound
+    at launch.
+    """
 
     name: str
     schema: Mapping[str, object] = {}
@@ -86,7 +103,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One unit of a workflow. ``config`` belongs to the task type and may hold ``${{ }}`` templates."""
+    """One unit of a workflow. ``config`` belongs to the task type and may hold ``${{ }}``
+    templates.
+    """
 
     name: str
     type: str
@@ -114,7 +133,9 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole workflow. Everything but ``version``, texts, ``layout`` and ``source`` takes part in the fingerprint."""
+    """A whole workflow. Everything but ``version``, texts, ``layout`` and ``source`` takes part in
+    the fingerprint.
+    """
 
     name: str
     tasks: tuple[TaskSpec, ...]
@@ -131,5 +152,6 @@ class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     layout: Mapping[str, object] = {}
     directory: str = ""
-    """Where relative paths of the workflow start: the folder of its file, or the working directory."""
+    """Where relative paths of the workflow start: the folder of its file, or the working
+    directory."""
     source: Source | None = None

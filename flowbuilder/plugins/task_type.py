@@ -1,4 +1,6 @@
-"""The contract of a task type: what ``type:`` names in a workflow. Subclass `TaskType`, or decorate a function with `task_type`."""
+"""The contract of a task type: what ``type:`` names in a workflow. Subclass `TaskType`, or
+decorate a function with `task_type`.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ class TaskCall:
     Parameters
     ----------
     config : mapping
-        The task's config, every ``${{ }}`` replaced by its value, checked against the type's schema, defaults filled in.
+        The task's config, every ``${{ }}`` replaced by its value, checked against the type's
+        schema, defaults filled in.
     inputs : mapping
         Upstream outputs by port name (``inputs:``). Shared with other tasks: never mutate them.
     upstream : mapping
@@ -62,13 +65,21 @@ class TaskCall:
     policy : str
         ``local`` or ``restricted``.
     cancel : CancelToken
-        Stop soon when it is set; a subprocess or a connection should be closed from ``cancel.on_cancel``.
+        Stop soon when it is set; a subprocess or a connection should be closed from
+        ``cancel.on_cancel``.
     timeout_s : float or None
         Time allowed for this attempt; the engine enforces it through ``cancel`` as well.
     write : callable
         ``write(stream, text)`` appends to the captured output (stdout, stderr, log).
     locate : callable
-        ``locate(("code",), 3)`` gives the place in the workflow file of line 3 of a config text, or None.
+        ``locate(("code",), 3)`` gives the place in the workflow file of line 3 of a config text,
+        or None.
+    input_data : callable
+        Gives the output of the only task this one waits for, as a script wants it (see
+        `TaskType.as_input_data`); None if there
+        is none, or more than one.
+    captured_stdout : callable
+        Gives what this attempt has printed so far, where output is captured by routing.
     """
 
     name: str
@@ -88,12 +99,15 @@ class TaskCall:
     timeout_s: float | None = None
     write: Callable[[str, str], None] = lambda _stream, _text: None
     locate: Callable[[tuple[str | int, ...], int], Location | None] = lambda _path, _line: None
+    input_data: Callable[[], object] = lambda: None
+    captured_stdout: Callable[[], str] = lambda: ""
 
 
-class TaskType(ABC):  # noqa: B024 - which of run and run_async a type has decides how it runs
+class TaskType(ABC):
     """A kind of task. Instances are stateless and shared between threads.
 
-    A type defines either ``run`` (blocking; a thread or the driver calls it) or ``run_async`` (the I/O loop awaits it).
+    A type defines either ``run`` (blocking; a thread or the driver calls it) or ``run_async`` (the
+    I/O loop awaits it).
     Importing the module of a type must be cheap; heavy libraries belong inside ``run``.
     """
 
@@ -104,22 +118,44 @@ class TaskType(ABC):  # noqa: B024 - which of run and run_async a type has decid
     executor: ClassVar[ExecutorKind] = ExecutorKind.AUTO
     raw_fields: ClassVar[frozenset[str]] = frozenset()
     """Config fields that are passed as written: no ``${{ }}`` inside (code in another language)."""
+    shell_fields: ClassVar[frozenset[str]] = frozenset()
+    """Config texts a shell will read: a ``${{ }}`` inside becomes a reference to an environment
+    variable that holds the value."""
     is_async: ClassVar[bool] = False
     writes_own_output: ClassVar[bool] = False
     """Whether the body reports output through ``call.write`` instead of printing."""
 
+    only_waits: ClassVar[bool] = False
+    """Whether the body occupies no CPU of this process while it runs, because it waits for another
+    one."""
+
     def effects(self, config: Mapping[str, object]) -> Effects:
-        """Say what running such a task twice does to the outside world; the author can override it."""
+        """Say what running such a task twice does to the outside world; the author can override
+        it.
+        """
         del config
         return Effects.IDEMPOTENT
 
     def check(self, config: Mapping[str, object], directory: Path) -> Iterable[Finding]:
-        """Find mistakes the schema cannot see. Must not run or import user code, nor take more than milliseconds."""
+        """Find mistakes the schema cannot see. Must not run or import user code, nor take more
+        than milliseconds.
+        """
         del config, directory
         return ()
 
+    def check_inputs(
+        self, config: Mapping[str, object], ports: Collection[str], directory: Path
+    ) -> Iterable[Finding]:
+        """Find mistakes that show only with the names of the input ports. The same limits as for
+        `check`.
+        """
+        del config, ports, directory
+        return ()
+
     def references(self, config: Mapping[str, object], tasks: Collection[str]) -> Iterable[str]:
-        """Name those of ``tasks`` that the config mentions outside ``${{ }}`` and therefore depends on."""
+        """Name those of ``tasks`` that the config mentions outside ``${{ }}`` and therefore
+        depends on.
+        """
         del config, tasks
         return ()
 
@@ -130,6 +166,19 @@ class TaskType(ABC):  # noqa: B024 - which of run and run_async a type has decid
     async def run_async(self, call: TaskCall) -> object:
         """Do the work on the I/O loop and return the output."""
         raise NotImplementedError
+
+    def as_input_data(self, output: object) -> object:
+        """Give what a script that waits only for such a task sees as ``input_data``: the text,
+        where the output wraps one.
+        """
+        return output
+
+    def can_leave(self, config: Mapping[str, object]) -> bool:
+        """Whether a task with this config can run in a worker process, so that `remote` describes
+        it.
+        """
+        del config
+        return type(self).remote is not TaskType.remote
 
     def remote(self, call: TaskCall) -> RemoteCall | None:
         """Describe the work for a worker process; None if it must stay in this one."""

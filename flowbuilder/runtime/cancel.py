@@ -29,6 +29,11 @@ class CancelToken:
         """Whether somebody asked to stop; ``reason`` says why (``cancelled`` or ``timeout``)."""
         return bool(self.reason)
 
+    @property
+    def has_listeners(self) -> bool:
+        """Whether somebody will notice: a callback is registered, or a thread waits."""
+        return bool(self._callbacks) or self._event is not None
+
     def cancel(self, reason: str = "cancelled") -> None:
         """Ask to stop. Callbacks run on the calling thread, each once; later calls do nothing."""
         with self._lock:
@@ -42,7 +47,9 @@ class CancelToken:
             callback()
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when cancelled; at once if it already happened. It must be quick and must not raise."""
+        """Call ``callback`` when cancelled; at once if it already happened. It must be quick and
+        must not raise.
+        """
         with self._lock:
             if not self.reason:
                 self._callbacks.append(callback)

@@ -1,4 +1,5 @@
-"""The execution plan: a workflow compiled to arrays, ready to run. Immutable, hashable by ``plan_id``, free of user code.
+"""The execution plan: a workflow compiled to arrays, ready to run. Immutable, hashable by
+``plan_id``, free of user code.
 
 Instances are numbered 0..n-1 in topological order, so the static order is simply ``range(n)``.
 """
@@ -16,7 +17,9 @@ __all__ = ["ExecutionPlan", "PlannedTask", "RetryPolicy"]
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When a failed attempt is repeated; delays in seconds, ``jitter`` a share of the delay from 0 to 1."""
+    """When a failed attempt is repeated; delays in seconds, ``jitter`` a share of the delay from 0
+    to 1.
+    """
 
     max_attempts: int = 1
     backoff: Backoff = Backoff.EXPONENTIAL
@@ -50,7 +53,8 @@ class PlannedTask(msgspec.Struct, frozen=True, kw_only=True):
 class ExecutionPlan(msgspec.Struct, frozen=True, kw_only=True):
     """A compiled workflow.
 
-    Parents of instance ``i`` are ``parents[parent_offsets[i]:parent_offsets[i + 1]]``, successors likewise; both ascending.
+    Parents of instance ``i`` are ``parents[parent_offsets[i]:parent_offsets[i + 1]]``, successors
+    likewise; both ascending.
     All arrays have type code 'i' except ``ranks`` ('q'); offsets have length n + 1.
     """
 
@@ -66,7 +70,8 @@ class ExecutionPlan(msgspec.Struct, frozen=True, kw_only=True):
     successors: array[int]
     in_degrees: array[int]
     ranks: array[int]
-    """Scheduling priority: larger first. Author's priority, then length of the longest path to a leaf."""
+    """Scheduling priority: larger first. Author's priority, then length of the longest path to a
+    leaf."""
     twins: array[int]
     """Instance whose output this one shares (common sub-task), or -1."""
     outputs: tuple[int, ...]
@@ -89,4 +94,6 @@ class ExecutionPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def successors_of(self, instance: int) -> array[int]:
         """List the instances that wait for ``instance``, ascending."""
-        return self.successors[self.successor_offsets[instance] : self.successor_offsets[instance + 1]]
+        return self.successors[
+            self.successor_offsets[instance] : self.successor_offsets[instance + 1]
+        ]

@@ -5,7 +5,7 @@ one process, made when the slot gets its first call and again after one was kill
 
     submit -> queued -> running -> finished      (done is called once, on a thread of the pool)
                  |         +--- kill: the process dies, alone
-                 +------------- kill: leaves the queue
+                 +------------- kill: reported at once, passed over later
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class ProcessPool:
             Called exactly once with the `Outcome`, on a thread of the pool; must be quick.
         write : callable
             ``write(stream, text)``, called with what the call prints, from Python or C, while it
-            runs; all of it before ``done``.
+            runs; all of it before ``done``. What a thread prints that an earlier call left behind
+            in the same worker comes here too.
 
         Returns
         -------
@@ -187,11 +188,8 @@ class ProcessPool:
             return slot.ticket
 
     def _withdraw(self, ticket: Ticket) -> None:
-        """Report a call that was killed in the queue, unless a slot has just taken it."""
+        """Report a call that was killed in the queue; whoever takes it out later passes it over."""
         with self._condition:
-            if ticket not in self._queue:
-                return
-            self._queue.remove(ticket)
             if self._withdrawn is None:
                 self._withdrawn = SimpleQueue()
                 threading.Thread(

@@ -1,6 +1,8 @@
-"""The border between the scheduler and what a task does: a `Program` per instance, and the context an attempt gets.
+"""The border between the scheduler and what a task does: a `Program` per instance, and the context
+an attempt gets.
 
-Programs are made by `flowbuilder.tasks.binding` from a plan and its workflow. The scheduler neither knows task types nor expressions.
+Programs are made by `flowbuilder.tasks.binding` from a plan and its workflow. The scheduler
+neither knows task types nor expressions.
 """
 
 from __future__ import annotations
@@ -45,11 +47,14 @@ class RunScope(Protocol):
 
     @property
     def policy(self) -> str:
-        """``local`` or ``restricted`` (no private network addresses, no files outside the project)."""
+        """``local`` or ``restricted`` (no private network addresses, no files outside the
+        project).
+        """
         ...
 
     def output(self, instance: int) -> object:
-        """Give the output of a finished instance as a consumer may have it (shared, but guarded against mutation).
+        """Give the output of a finished instance as a consumer may have it (shared, but guarded
+        against mutation).
 
         Raises
         ------
@@ -74,14 +79,19 @@ class AttemptContext:
     cancel: CancelToken
     timeout_s: float | None
     write: Callable[[str, str], None]
-    """``write(stream, text)`` appends to the attempt's captured output; streams: stdout, stderr, log."""
+    """``write(stream, text)`` appends to the attempt's captured output; streams: stdout, stderr,
+    log."""
+    captured_stdout: Callable[[], str] = str
+    """Gives what the attempt printed so far; empty on executors that cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteCall:
-    """A call another process can make. Tables among the arguments travel as memory-mapped Arrow IPC, never pickled.
+    """A call another process can make. Tables among the arguments travel as memory-mapped Arrow
+    IPC, never pickled.
 
-    Functions of importable modules travel by name, those of ``__main__`` by cloudpickle, once per version and worker.
+    Functions of importable modules travel by name, those of ``__main__`` by cloudpickle, once per
+    version and worker.
     """
 
     function: Callable[..., object]
@@ -105,22 +115,28 @@ class Program:
     Parameters
     ----------
     call : callable
-        Runs on an inline, thread or (where ``remote`` is None) process executor's thread; returns the output.
+        Runs on an inline, thread or (where ``remote`` is None) process executor's thread; returns
+        the output.
     coroutine : callable
         Runs on the I/O loop.
     delay : callable
-        Gives a time in seconds after which the attempt succeeds with output None; costs no thread and no coroutine.
+        Gives a time in seconds after which the attempt succeeds with output None; costs no thread
+        and no coroutine.
     remote : callable
         Builds the call for a worker process; None if the task cannot leave this process.
     condition : callable
         Evaluates ``when``; may raise.
     function, arguments : callable, sequence
-        If set, ``call(context)`` equals ``function(*values)``, where an `InputSlot` stands for an upstream output and anything
+        If set, ``call(context)`` equals ``function(*values)``, where an `InputSlot` stands for an
+        upstream output and anything
         else for itself: lets inline segments skip the context.
     code_key : str
         Same for programs whose durations should be averaged together.
     owns_output : bool
-        Whether output printed by the body is captured by routing (True) or written by the body through ``context.write``.
+        Whether the body reports output through ``context.write`` instead of printing.
+    uses_cpu : bool
+        Whether a running attempt occupies CPU slots; False for bodies that only wait, such as for
+        a child process.
     """
 
     call: Callable[[AttemptContext], object] | None = None
@@ -132,3 +148,4 @@ class Program:
     arguments: Sequence[object] = ()
     code_key: str = ""
     owns_output: bool = False
+    uses_cpu: bool = True

@@ -46,7 +46,7 @@ class Request:
         Pickled function, the first time a worker meets this version.
     directory : str
         Working directory of the call.
-    sys_path, environment :
+    sys_path, environment : optional
         The engine's, where they changed since this worker's last call.
     marker : bytes
         To be written to both output streams after the call; empty where the engine needs none.

@@ -1,16 +1,34 @@
-"""What the engine asks of storage. The embedded implementations are `sqlite_journal` and `local_artifacts`; others can replace them."""
+"""What the engine asks of storage. The embedded implementations are `sqlite_journal` and
+`local_artifacts`; others can replace them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from flowbuilder.records import ArtifactStored, Event, RecordSource, RunCreated, RunHeader, VersionHeader
+from flowbuilder.records import (
+    ArtifactStored,
+    Event,
+    LogChunk,
+    RecordSource,
+    RunCreated,
+    RunHeader,
+    VersionHeader,
+)
 from flowbuilder.vocabulary import RunState, TaskState
 
-__all__ = ["ArtifactStore", "Journal", "JournalRun", "LiveSource", "RunSummary", "SavedRun"]
+__all__ = [
+    "ArtifactStore",
+    "Journal",
+    "JournalRun",
+    "LiveSource",
+    "RunSummary",
+    "SavedRun",
+    "TailPage",
+]
 
 
 class LiveSource(RecordSource, Protocol):
@@ -18,7 +36,9 @@ class LiveSource(RecordSource, Protocol):
 
     @property
     def is_streaming(self) -> bool:
-        """True while the driver records without notifying (static segments): keep polling every 5 ms."""
+        """True while the driver records without notifying (static segments): keep polling every 5
+        ms.
+        """
         ...
 
 
@@ -26,11 +46,14 @@ class JournalRun(Protocol):
     """The journal's hold on one live run."""
 
     def notify(self) -> None:
-        """Say that the source has something; it will be on disk within 5 ms plus one commit. Cheap, thread-safe, never blocks."""
+        """Say that the source has something; it will be on disk within 5 ms plus one commit.
+        Cheap, thread-safe, never blocks.
+        """
         ...
 
     def sync(self) -> None:
-        """Return once everything recorded before the call is on disk (group commit: one caller commits for all that wait).
+        """Return once everything recorded before the call is on disk (group commit: one caller
+        commits for all that wait).
 
         Raises
         ------
@@ -40,12 +63,23 @@ class JournalRun(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what is left without waiting, and forget the source. The run's final state must have been recorded."""
+        """Write what is left without waiting, and forget the source. The run's final state must
+        have been recorded.
+        """
         ...
 
 
+class TailPage(NamedTuple):
+    """Facts of all runs after a position, and the position to go on from."""
+
+    events: list[Event]
+    next_pos: int
+
+
 class RunSummary(msgspec.Struct, kw_only=True):
-    """One line of ``runs list``. ``state`` is ``interrupted`` if the run is not final and its owner is gone."""
+    """One line of ``runs list``. ``state`` is ``interrupted`` if the run is not final and its
+    owner is gone.
+    """
 
     run_id: str
     workflow: str
@@ -86,14 +120,21 @@ class SavedRun(msgspec.Struct, kw_only=True):
 
 
 class Journal(Protocol):
-    """The append-only durable record: the truth for recovery and for every view. Thread-safe; many processes share one."""
+    """The append-only durable record: the truth for recovery and for every view. Thread-safe; many
+    processes share one.
+    """
 
-    def open_run(self, version: VersionHeader, header: RunHeader, created: RunCreated, source: LiveSource) -> JournalRun:
-        """Begin a run. Nothing is written before the first flush; ``version`` is stored if it is new to the store."""
+    def open_run(
+        self, version: VersionHeader, header: RunHeader, created: RunCreated, source: LiveSource
+    ) -> JournalRun:
+        """Begin a run. Nothing is written before the first flush; ``version`` is stored if it is
+        new to the store.
+        """
         ...
 
     def adopt_run(self, run_id: str, created: RunCreated, source: LiveSource) -> JournalRun:
-        """Take over a run whose owner is gone or which ended unsuccessfully, by one durable compare-and-set.
+        """Take over a run whose owner is gone or which ended unsuccessfully, by one durable
+        compare-and-set.
 
         Raises
         ------
@@ -112,7 +153,9 @@ class Journal(Protocol):
         """
         ...
 
-    def list_runs(self, *, limit: int = 50, workflow: str | None = None, state: RunState | None = None) -> list[RunSummary]:
+    def list_runs(
+        self, *, limit: int = 50, workflow: str | None = None, state: RunState | None = None
+    ) -> list[RunSummary]:
         """List runs, newest first."""
         ...
 
@@ -128,8 +171,22 @@ class Journal(Protocol):
         """Iterate over a run's facts in order, blocks unfolded into `AttemptFinished`."""
         ...
 
+    def logs(self, run_id: str, *, instance: int | None = None) -> Iterator[LogChunk]:
+        """Iterate over what a run, or one of its tasks, printed and logged."""
+        ...
+
+    def tail(self, after_pos: int = 0, *, limit: int = 1000) -> TailPage:
+        """Read facts of all runs and processes after a position, in the order they were written."""
+        ...
+
+    def snapshot(self, run_id: str) -> tuple[int, bytes] | None:
+        """Read a recent (sequence number, state codes) of a long run, for a view to attach with."""
+        ...
+
     def remove_runs(self, run_ids: Sequence[str]) -> int:
-        """Delete finished runs with their records and artifact rows; return how many were deleted."""
+        """Delete finished runs with their records and artifact rows; return how many were
+        deleted.
+        """
         ...
 
     def close(self) -> None:
@@ -140,8 +197,12 @@ class Journal(Protocol):
 class ArtifactStore(Protocol):
     """Outputs on disk. Files are immutable: written to a temporary name, fsynced, renamed."""
 
-    def save(self, run_id: str, instance: int, attempt: int, name: str, value: object) -> ArtifactStored | None:
-        """Write a value in the exact format that fits it; None if it is volatile (cannot be stored and read back equal)."""
+    def save(
+        self, run_id: str, instance: int, attempt: int, name: str, value: object
+    ) -> ArtifactStored | None:
+        """Write a value in the exact format that fits it; None if it is volatile (cannot be stored
+        and read back equal).
+        """
         ...
 
     def load(self, artifact: ArtifactStored) -> object:
@@ -150,7 +211,8 @@ class ArtifactStore(Protocol):
         Raises
         ------
         StorageError
-            If the file is missing, damaged, or a pickle without a valid HMAC: the output counts as absent.
+            If the file is missing, damaged, or a pickle without a valid HMAC: the output counts as
+            absent.
         """
         ...
 

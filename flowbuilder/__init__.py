@@ -1,0 +1,96 @@
+"""FlowBuilder: Jupyter-native workflows. One file, no server, nothing copied, every run recorded.
+
+Names are resolved on first use, so that ``import flowbuilder`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowbuilder._version import __version__
+
+if TYPE_CHECKING:
+    from flowbuilder.api.decorators import Task, WorkflowFunction, task, workflow
+    from flowbuilder.api.loading import from_yaml, load, loads
+    from flowbuilder.api.run import Run, TaskRun
+    from flowbuilder.api.runs import last_run, resume, run, runs
+    from flowbuilder.api.settings import configure
+    from flowbuilder.api.tracing import add, expr, foreach, when
+    from flowbuilder.api.workflow import Workflow
+    from flowbuilder.errors import FlowBuilderError, Location, Problem
+    from flowbuilder.plugins.decorator import task_type
+    from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
+
+__all__ = [
+    "Finding",
+    "FlowBuilderError",
+    "Location",
+    "Problem",
+    "Run",
+    "Task",
+    "TaskCall",
+    "TaskRun",
+    "TaskType",
+    "Workflow",
+    "WorkflowFunction",
+    "__version__",
+    "add",
+    "configure",
+    "expr",
+    "foreach",
+    "from_yaml",
+    "last_run",
+    "load",
+    "loads",
+    "resume",
+    "run",
+    "runs",
+    "task",
+    "task_type",
+    "when",
+    "workflow",
+]
+
+_HOMES = {
+    "Finding": "flowbuilder.plugins.task_type",
+    "FlowBuilderError": "flowbuilder.errors",
+    "Location": "flowbuilder.errors",
+    "Problem": "flowbuilder.errors",
+    "Run": "flowbuilder.api.run",
+    "Task": "flowbuilder.api.decorators",
+    "TaskCall": "flowbuilder.plugins.task_type",
+    "TaskRun": "flowbuilder.api.run",
+    "TaskType": "flowbuilder.plugins.task_type",
+    "Workflow": "flowbuilder.api.workflow",
+    "WorkflowFunction": "flowbuilder.api.decorators",
+    "add": "flowbuilder.api.tracing",
+    "configure": "flowbuilder.api.settings",
+    "expr": "flowbuilder.api.tracing",
+    "foreach": "flowbuilder.api.tracing",
+    "from_yaml": "flowbuilder.api.loading",
+    "last_run": "flowbuilder.api.runs",
+    "load": "flowbuilder.api.loading",
+    "loads": "flowbuilder.api.loading",
+    "resume": "flowbuilder.api.runs",
+    "run": "flowbuilder.api.runs",
+    "runs": "flowbuilder.api.runs",
+    "task": "flowbuilder.api.decorators",
+    "task_type": "flowbuilder.plugins.decorator",
+    "when": "flowbuilder.api.tracing",
+    "workflow": "flowbuilder.api.decorators",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'flowbuilder' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

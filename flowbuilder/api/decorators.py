@@ -1,0 +1,402 @@
+"""``@fb.task`` and ``@fb.workflow``: functions as tasks, and a function that wires them as a
+workflow.
+
+Calling a task inside a workflow function records it; calling it anywhere else just runs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from flowbuilder.api.placeholders import OutputRef, ParameterRef, Placeholder
+from flowbuilder.api.tracing import Trace, current_trace, to_config, to_selector
+from flowbuilder.api.workflow import Workflow
+from flowbuilder.durations import parse_duration
+from flowbuilder.errors import FlowBuilderError, Location, WorkflowError
+from flowbuilder.model import Parameter, Retry, Selector, TaskSpec, WorkflowSpec
+from flowbuilder.vocabulary import Durability, Effects, ExecutorKind, JoinRule, Persist
+
+__all__ = ["Task", "WorkflowFunction", "task", "workflow"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_ANNOTATIONS = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    list: "array",
+    dict: "object",
+}
+
+
+class Task(Generic[P, R]):
+    """A function that is a task in workflow functions and itself everywhere else.
+
+    Parameters
+    ----------
+    function : callable
+        The body; may be ``async def``.
+    spec : TaskSpec
+        Name and settings, without inputs.
+    """
+
+    def __init__(self, function: Callable[P, R], spec: TaskSpec) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.spec = spec
+        self._signature = inspect.signature(function)
+        self._after: tuple[object, ...] = ()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        trace = current_trace()
+        if trace is None:
+            return self.function(*args, **kwargs)
+        return self._record(trace, args, kwargs)  # type: ignore[return-value]
+
+    def named(self, name: str) -> Task[P, R]:
+        """Give a copy under another name: ``clean.named("clean_planes")(planes)``."""
+        return self._copy(msgspec.structs.replace(self.spec, name=name), self._after)
+
+    def after(self, *outputs: object) -> Task[P, R]:
+        """Give a copy that also waits for other tasks without using their outputs:
+        ``notify.after(report)()``.
+        """
+        return self._copy(self.spec, (*self._after, *outputs))
+
+    def _copy(self, spec: TaskSpec, after: tuple[object, ...]) -> Task[P, R]:
+        copy = Task(self.function, spec)
+        copy._after = after
+        return copy
+
+    def _record(
+        self, trace: Trace, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> OutputRef:
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise WorkflowError(
+                f"task {self.spec.name!r} cannot be called like this: {error}"
+            ) from error
+        arguments, inputs = self._split(bound)
+        reference = f"{self.function.__module__}:{self.function.__qualname__}"
+        config: dict[str, object] = {"function": reference}
+        if arguments:
+            config["args"] = arguments
+        name = trace.free_name(self.spec.name)
+        trace.tasks.append(
+            msgspec.structs.replace(
+                self.spec,
+                name=name,
+                config=config,
+                inputs=inputs,
+                depends_on=tuple(to_selector(output).task for output in self._after),
+                when=trace.condition_for(self.spec.when),
+                path=("tasks", len(trace.tasks)),
+            )
+        )
+        trace.functions[reference] = self.function
+        trace.lines.append(_caller_line())
+        return OutputRef(name)
+
+    def _split(
+        self, bound: inspect.BoundArguments
+    ) -> tuple[dict[str, object], dict[str, Selector]]:
+        arguments: dict[str, object] = {}
+        inputs: dict[str, Selector] = {}
+        for name, value in bound.arguments.items():
+            kind = self._signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                raise WorkflowError(
+                    f"task {self.spec.name!r} takes *{name}, which a workflow cannot record",
+                    hint="take a list, or name the parameters",
+                )
+            items = value.items() if kind is inspect.Parameter.VAR_KEYWORD else [(name, value)]
+            for key, item in items:
+                if isinstance(item, OutputRef):
+                    inputs[key] = to_selector(item)
+                else:
+                    arguments[key] = to_config(item)
+        return arguments, inputs
+
+    def __repr__(self) -> str:
+        return f"<task {self.spec.name!r} from {self.function.__module__}:{self.function.__qualname__}>"
+
+
+def _caller_line() -> int:
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("flowbuilder.api"):
+        frame = frame.f_back
+    return frame.f_lineno if frame is not None else 0
+
+
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    name: str = ...,
+    retries: int = ...,
+    retry: Retry | Mapping[str, Any] | None = ...,
+    timeout: float | str | None = ...,
+    executor: str = ...,
+    effects: str | None = ...,
+    persist: str = ...,
+    pool: str | None = ...,
+    priority: int = ...,
+    join: str = ...,
+    when: str | None = ...,
+    cache: bool = ...,
+    title: str = ...,
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str = "",
+    retries: int = 0,
+    retry: Retry | Mapping[str, Any] | None = None,
+    timeout: float | str | None = None,
+    executor: str = "auto",
+    effects: str | None = None,
+    persist: str = "auto",
+    pool: str | None = None,
+    priority: int = 0,
+    join: str = "all_success",
+    when: str | None = None,
+    cache: bool = False,
+    title: str = "",
+) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function a task: ``@fb.task`` or ``@fb.task(retries=2, timeout="30s")``.
+
+    Parameters
+    ----------
+    name : str
+        Task name; the function's name by default.
+    retries : int
+        Further attempts after the first; ``retries=n`` means ``max_attempts=n+1``.
+    retry : Retry or mapping
+        The whole policy, instead of ``retries``.
+    timeout : float or str
+        Seconds, or text such as ``"5m"``.
+    executor, effects, persist, pool, priority, join, when, title :
+        As in a workflow file.
+    cache : bool
+        Not supported yet: True is an error.
+
+    Raises
+    ------
+    WorkflowError
+        If a setting is not valid.
+    """
+    if cache:
+        raise WorkflowError("'cache' is not supported yet", hint="leave it out")
+
+    def decorate(body: Callable[P, R]) -> Task[P, R]:
+        where = _location_of(body)
+        try:
+            spec = TaskSpec(
+                name=name or body.__name__,
+                type="python",
+                retry=_retry(retries, retry),
+                timeout_s=None if timeout is None else parse_duration(timeout),
+                executor=ExecutorKind(executor),
+                effects=None if effects is None else Effects(effects),
+                persist=Persist(persist),
+                pool=pool,
+                priority=priority,
+                join=JoinRule(join),
+                when=when,
+                title=title,
+            )
+        except ValueError as error:
+            raise WorkflowError(
+                f"task {body.__name__!r}: {error}", location=where, task=body.__name__
+            ) from error
+        return Task(body, spec)
+
+    return decorate if function is None else decorate(function)
+
+
+def _retry(retries: int, retry: Retry | Mapping[str, Any] | None) -> Retry:
+    if isinstance(retry, Retry):
+        return retry
+    if retry is None:
+        if retries < 0:
+            raise ValueError(f"expected retries of 0 or more, found {retries}")
+        return Retry(max_attempts=retries + 1)
+    fields = {
+        ({"delay": "delay_s", "max_delay": "max_delay_s"}.get(key, key)): value
+        for key, value in retry.items()
+    }
+    for key in ("delay_s", "max_delay_s"):
+        if key in fields:
+            fields[key] = parse_duration(fields[key])
+    try:
+        return msgspec.convert(fields, Retry)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"retry: {error}") from error
+
+
+def _location_of(function: Callable[..., object]) -> Location | None:
+    code = getattr(function, "__code__", None)
+    return None if code is None else Location(code.co_filename, code.co_firstlineno)
+
+
+class WorkflowFunction:
+    """A traced workflow function: callable settings, and the methods of `Workflow`.
+
+    Tracing happens once, on first use.
+    """
+
+    def __init__(self, function: Callable[..., object], settings: Mapping[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self._settings = dict(settings)
+        self._workflow: Workflow | None = None
+
+    @property
+    def definition(self) -> Workflow:
+        """The workflow that tracing the function gave.
+
+        Raises
+        ------
+        WorkflowError
+            If the function does something a workflow cannot record; names the line.
+        """
+        if self._workflow is None:
+            self._workflow = _trace(self.function, self._settings)
+        return self._workflow
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.definition, name)
+
+    def __call__(self, *_args: object, **_kwargs: object) -> None:
+        """Refuse: a workflow is run, started or awaited, not called."""
+        name = self.function.__name__
+        raise WorkflowError(
+            f"expected {name}.run(...), found a direct call", hint="use .run(), .start() or .arun()"
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.definition)
+
+
+def workflow(
+    function: Callable[..., object] | None = None,
+    /,
+    *,
+    name: str = "",
+    version: str = "",
+    description: str = "",
+    durability: str = "run",
+    timeout: float | str | None = None,
+) -> Any:
+    """Make a function a workflow: ``@fb.workflow`` or ``@fb.workflow(durability="task")``.
+
+    The function is called once with placeholders for its parameters; the task calls it makes are
+    the workflow.
+
+    Parameters
+    ----------
+    name : str
+        Workflow name; the function's name by default.
+    version, description : str
+        For people.
+    durability : str
+        ``run``, ``task`` or ``none``.
+    timeout : float or str
+        Limit for the whole run.
+
+    Returns
+    -------
+    WorkflowFunction
+        With ``run``, ``start``, ``arun``, ``plan``, ``to_yaml`` and the other methods of
+        `Workflow`.
+    """
+    settings = {
+        "name": name,
+        "version": version,
+        "description": description,
+        "durability": durability,
+        "timeout": timeout,
+    }
+    if function is None:
+        return lambda body: WorkflowFunction(body, settings)
+    return WorkflowFunction(function, settings)
+
+
+def _trace(function: Callable[..., object], settings: Mapping[str, Any]) -> Workflow:
+    trace = Trace()
+    parameters = tuple(_parameter(item) for item in inspect.signature(function).parameters.values())
+    placeholders = {item.name: ParameterRef(f"params.{item.name}") for item in parameters}
+    where = _location_of(function)
+    try:
+        with trace.active():
+            function(**placeholders)
+    except FlowBuilderError as error:
+        if error.location is None:
+            error.location = _line_in(function, error) or where
+        raise
+    timeout = settings["timeout"]
+    spec = WorkflowSpec(
+        name=settings["name"] or function.__name__,
+        version=settings["version"],
+        description=settings["description"] or (inspect.getdoc(function) or "").partition("\n")[0],
+        params=parameters,
+        tasks=tuple(trace.tasks),
+        durability=Durability(settings["durability"]),
+        timeout_s=None if timeout is None else parse_duration(timeout),
+    )
+    return Workflow.from_spec(spec, functions=trace.functions, origin=where)
+
+
+def _line_in(function: Callable[..., object], error: BaseException) -> Location | None:
+    code, found = function.__code__, None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code is code:
+            found = Location(code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return found
+
+
+def _parameter(item: inspect.Parameter) -> Parameter:
+    if item.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+        raise WorkflowError(
+            f"expected named parameters in a workflow function, found {item}",
+            hint="name each parameter",
+        )
+    annotation = item.annotation
+    if isinstance(annotation, str):
+        by_name = {cls.__name__: kind for cls, kind in _ANNOTATIONS.items()}
+        kind = by_name.get(annotation) or (
+            "table" if annotation.endswith(("DataFrame", "Table")) else None
+        )
+    else:
+        origin = getattr(annotation, "__origin__", annotation)
+        is_table = getattr(origin, "__name__", "") in {"DataFrame", "LazyFrame", "Table"}
+        kind = (
+            "table" if is_table else _ANNOTATIONS.get(origin) if isinstance(origin, type) else None
+        )
+    has_default = item.default is not inspect.Parameter.empty
+    schema: dict[str, object] = {} if kind is None else {"type": kind}
+    if has_default:
+        if isinstance(item.default, Placeholder):
+            raise WorkflowError(
+                f"expected a constant default for {item.name!r}, found a placeholder"
+            )
+    return Parameter(
+        name=item.name,
+        schema=schema,
+        is_required=not has_default,
+        default=item.default if has_default else None,
+    )

@@ -1,0 +1,126 @@
+"""What stands for parameters and outputs while a workflow function is traced.
+
+A placeholder can be passed to tasks and narrowed (``x.field``, ``x['k']``). Anything that would
+need its value raises an error that
+names the alternative, because there is no value yet.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NoReturn
+
+from flowbuilder.errors import WorkflowError
+
+__all__ = ["Expression", "OutputRef", "ParameterRef", "Placeholder"]
+
+_ADVICE = {
+    "bool": "use fb.when('...') around the tasks that depend on it",
+    "len": "compute it in a task",
+    "iter": "pass the whole value to a task",
+    "compare": "use fb.when('...') or compute it in a task",
+    "arithmetic": "use fb.expr('...') or compute it in a task",
+    "call": "call methods inside a task",
+}
+
+
+class Placeholder:
+    """A value that exists only when the workflow runs."""
+
+    __slots__ = ("_expression",)
+
+    def __init__(self, expression: str) -> None:
+        object.__setattr__(self, "_expression", expression)
+
+    def _narrow(self, suffix: str, _step: str | int) -> Placeholder:
+        return type(self)(self._expression + suffix)
+
+    def __getattr__(self, name: str) -> Placeholder:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._narrow(f".{name}", name)
+
+    def __getitem__(self, key: str | int) -> Placeholder:
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            self._refuse("arithmetic", f"index {key!r}")
+        return self._narrow(
+            f"[{json.dumps(key, ensure_ascii=False) if isinstance(key, str) else key}]", key
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._expression}, known only when the workflow runs>"
+
+    def _refuse(self, kind: str, what: str) -> NoReturn:
+        raise WorkflowError(
+            f"expected a value for {what}, found the placeholder {self._expression}, known only when the workflow runs",
+            hint=_ADVICE[kind],
+        )
+
+    def __bool__(self) -> bool:
+        self._refuse("bool", "a condition")
+
+    def __len__(self) -> int:
+        self._refuse("len", "len()")
+
+    def __iter__(self) -> NoReturn:
+        self._refuse("iter", "a loop")
+
+    def __contains__(self, _item: object) -> bool:
+        self._refuse("compare", "'in'")
+
+    def __eq__(self, _other: object) -> bool:
+        self._refuse("compare", "a comparison")
+
+    __lt__ = __le__ = __gt__ = __ge__ = __ne__ = __eq__
+    __hash__ = object.__hash__
+
+    def __add__(self, _other: object) -> NoReturn:
+        self._refuse("arithmetic", "arithmetic")
+
+    __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __add__
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __add__
+    __and__ = __or__ = __xor__ = __invert__ = __matmul__ = __add__
+
+    def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
+        self._refuse("call", "a call")
+
+    def __format__(self, _spec: str) -> str:
+        self._refuse("arithmetic", "text formatting")
+
+    def __str__(self) -> str:
+        self._refuse("arithmetic", "str()")
+
+
+class ParameterRef(Placeholder):
+    """Stands for ``params.x`` or a part of it."""
+
+    __slots__ = ()
+
+
+class Expression(Placeholder):
+    """A CEL expression given by the author with ``fb.expr``."""
+
+    __slots__ = ()
+
+
+class OutputRef(Placeholder):
+    """Stands for a task's output or a part of it."""
+
+    __slots__ = ("_path", "_task")
+
+    _path: tuple[str | int, ...]
+    _task: str
+
+    def __init__(self, task: str, path: tuple[str | int, ...] = ()) -> None:
+        steps = "".join(f"[{json.dumps(step, ensure_ascii=False)}]" for step in path)
+        spelled = (
+            f".{task}"
+            if task.isidentifier() and task.isascii()
+            else f"[{json.dumps(task, ensure_ascii=False)}]"
+        )
+        super().__init__(f"tasks{spelled}.output{steps}")
+        object.__setattr__(self, "_task", task)
+        object.__setattr__(self, "_path", path)
+
+    def _narrow(self, _suffix: str, step: str | int) -> Placeholder:
+        return OutputRef(self._task, (*self._path, step))

@@ -1,0 +1,170 @@
+"""``flowbuilder doctor``: what is installed, which places are used, what is wrong and what to do
+about it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from flowbuilder._version import __version__
+from flowbuilder.cli.exit_codes import FAILED, OK
+from flowbuilder.errors import FlowBuilderError
+
+__all__ = ["add_arguments", "execute"]
+
+_CORE = (
+    "apsw",
+    "msgspec",
+    "pyyaml",
+    "jsonschema-rs",
+    "httpx",
+    "rich",
+    "cloudpickle",
+    "common-expression-language",
+)
+_OPTIONAL = ("pyarrow", "polars", "duckdb", "pandas", "numpy", "numba", "dask", "jupyterlab")
+
+Check = tuple[str, str, str]
+"""name, ``ok`` | ``info`` | ``problem``, text."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--data-dir", metavar="DIR", help="where runs are recorded")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(handler=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    data_dir = None if arguments.data_dir is None else Path(arguments.data_dir)
+    checks: list[Check] = [
+        ("flowbuilder", "ok", __version__),
+        ("python", "ok", sys.version.split()[0]),
+    ]
+    checks.append(("platform", "ok", platform.platform()))
+    checks += _distributions()
+    for name, check in _CHECKS.items():
+        try:
+            checks.append((name, *check(data_dir)))
+        except FlowBuilderError as error:
+            checks.append((name, "problem", str(error)))
+    if arguments.json:
+        print(
+            json.dumps(
+                [{"name": name, "status": status, "text": text} for name, status, text in checks]
+            )
+        )
+    else:
+        width = max(len(name) for name, _, _ in checks)
+        marks = {"ok": " ", "info": "-", "problem": "!"}
+        for name, status, text in checks:
+            print(f"{marks[status]} {name:<{width}}  {text}")
+    return FAILED if any(status == "problem" for _, status, _ in checks) else OK
+
+
+def _distributions() -> list[Check]:
+    found: list[Check] = []
+    for name in (*_CORE, *_OPTIONAL):
+        try:
+            found.append((name, "ok", metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            is_core = name in _CORE
+            found.append(
+                (
+                    name,
+                    "problem" if is_core else "info",
+                    "missing" if is_core else "not installed (optional)",
+                )
+            )
+    return found
+
+
+def _machine(_data_dir: Path | None) -> tuple[str, str]:
+    from flowbuilder.runtime.machine import cpu_budget, memory_limit_bytes
+
+    memory = memory_limit_bytes()
+    shown = f", {memory / 2**30:.1f} GiB of memory" if memory else ""
+    return "ok", f"{cpu_budget()} usable cores{shown}"
+
+
+def _settings(data_dir: Path | None) -> tuple[str, str]:
+    from flowbuilder.config import load_settings
+
+    settings = load_settings(Path.cwd(), data_dir=data_dir)
+    given = {name: source for name, source in settings.sources.items() if source != "default"}
+    return "ok", ", ".join(
+        f"{name} from {source}" for name, source in given.items()
+    ) or "all defaults"
+
+
+def _home(_data_dir: Path | None) -> tuple[str, str]:
+    from flowbuilder.config import flowbuilder_home
+
+    return "ok", str(flowbuilder_home())
+
+
+def _store(data_dir: Path | None) -> tuple[str, str]:
+    from flowbuilder.config import find_data_dir
+    from flowbuilder.store.filesystems import network_filesystem
+
+    place = find_data_dir(None, data_dir)
+    if not place.exists():
+        return "info", f"{place} (made by the first run)"
+    kind = network_filesystem(place)
+    if kind:
+        return (
+            "problem",
+            f"{place} is on a network file system ({kind}): one process at a time, slower; use --data-dir",
+        )
+    size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    return "ok", f"{place} ({size / 2**20:.1f} MiB)"
+
+
+def _journal(data_dir: Path | None) -> tuple[str, str]:
+    import apsw
+
+    from flowbuilder.config import find_data_dir
+    from flowbuilder.store.connection import check_library
+
+    check_library()
+    place = find_data_dir(None, data_dir)
+    if not place.exists():
+        return "ok", f"SQLite {apsw.sqlite_lib_version()}"
+    from flowbuilder.api.container import container_for
+
+    container = container_for(None, data_dir)
+    newest = container.journal.list_runs(limit=1)
+    return "ok", f"SQLite {apsw.sqlite_lib_version()}, " + (
+        "runs are recorded" if newest else "no runs yet"
+    )
+
+
+def _task_types(_data_dir: Path | None) -> tuple[str, str]:
+    from flowbuilder.config import find_data_dir
+    from flowbuilder.tasks import default_registry
+
+    registry = default_registry(find_data_dir(None).parent)
+    described = [registry.describe(name) for name in registry.names()]
+    broken = [f"{item.name}: {item.error}" for item in described if item.error]
+    return (
+        ("problem", "; ".join(broken))
+        if broken
+        else ("ok", ", ".join(item.name for item in described))
+    )
+
+
+_CHECKS: dict[str, Callable[[Path | None], tuple[str, str]]] = {
+    "machine": _machine,
+    "settings": _settings,
+    "home": _home,
+    "store": _store,
+    "journal": _journal,
+    "task types": _task_types,
+}

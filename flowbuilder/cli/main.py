@@ -1,0 +1,118 @@
+"""Entry point: find the command, run it, turn errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from flowbuilder.cli.exit_codes import FAILED, INTERRUPTED, INVALID, OK
+from flowbuilder.errors import (
+    ConfigurationError,
+    FlowBuilderError,
+    InternalError,
+    WorkflowError,
+    WorkflowValidationError,
+)
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "run": ("run", "run a workflow, or resume a run"),
+    "validate": ("validate", "find everything wrong with workflow files, without running them"),
+    "plan": ("plan", "explain what a run would do"),
+    "runs": ("runs", "list, show and remove recorded runs"),
+    "logs": ("logs", "show what tasks printed"),
+    "cancel": ("control", "cancel a run that is alive"),
+    "pause": ("control", "let nothing new start in a run that is alive"),
+    "resume": ("control", "let a paused run go on"),
+    "init": ("init", "write a new workflow file from a template"),
+    "schema": ("schema", "print the JSON Schema of workflow files, for editors"),
+    "tasks": ("tasks", "list the task types that can be used here"),
+    "trust": ("trust", "allow the project plugins of a folder to be loaded"),
+    "doctor": ("doctor", "check this installation and show the places it uses"),
+    "version": ("version", "print the version"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 success, 1 the run failed, 2 invalid workflow or usage, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        parsed = _parse(arguments)
+        if parsed is None:
+            return INVALID
+        handler = parsed.handler
+        code: int = handler(parsed)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); the interpreter must not complain again at
+        # exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except (WorkflowError, ConfigurationError) as error:
+        print_error(error)
+        return INVALID
+    except InternalError as error:
+        print_error(error)
+        print(
+            "This is a bug in FlowBuilder; please report it with the message above.",
+            file=sys.stderr,
+        )
+        return FAILED
+    except FlowBuilderError as error:
+        print_error(error)
+        return FAILED
+
+
+def print_error(error: FlowBuilderError) -> None:
+    """Print an error for people, on stderr."""
+    if isinstance(error, WorkflowValidationError):
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return
+    print(f"flowbuilder: {error}", file=sys.stderr)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace | None:
+    parser = argparse.ArgumentParser(
+        prog="flowbuilder",
+        description="Jupyter-native workflows: one file, no server, every run recorded.",
+        epilog="Exit codes: 0 success, 1 the run failed, 2 invalid workflow or usage, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    # Only the parser of the command in use is built: the others cost time at every start.
+    wanted = next((word for word in arguments if not word.startswith("-")), "")
+    for name, (module, summary) in _COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + "."
+        )
+        if name == wanted:
+            import_module(f"flowbuilder.cli.{module}_command").add_arguments(sub)
+    parsed = parser.parse_args(arguments)
+    if parsed.version:
+        from flowbuilder._version import __version__
+
+        print(__version__)
+        raise SystemExit(OK)
+    if not parsed.command:
+        parser.print_help()
+        return None
+    return parsed

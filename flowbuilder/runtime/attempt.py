@@ -1,0 +1,115 @@
+"""One try of one instance, from its start to the completion its executor reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flowbuilder.runtime.cancel import CancelToken
+from flowbuilder.runtime.program import AttemptContext
+from flowbuilder.vocabulary import ExecutorKind, FailureKind
+
+if TYPE_CHECKING:
+    from flowbuilder.runtime.admission import Pool
+    from flowbuilder.runtime.live_run import LiveRun
+
+__all__ = ["Attempt", "Completion"]
+
+
+class Attempt:
+    """What the driver and an executor share about one try.
+
+    An attempt that timed out on a thread is *abandoned*: it is final for the run, its thread keeps
+    running and its late result is
+    dropped, because the run's ``in_flight`` no longer holds this very object.
+    """
+
+    __slots__ = (
+        "_held",
+        "executor",
+        "instance",
+        "number",
+        "on_kill",
+        "ready_ns",
+        "run",
+        "start_ns",
+        "token",
+        "worker",
+    )
+
+    def __init__(
+        self, run: LiveRun, instance: int, number: int, executor: ExecutorKind, ready_ns: int
+    ) -> None:
+        self.run = run
+        self.instance = instance
+        self.number = number
+        self.executor = executor
+        self.ready_ns = ready_ns
+        self.start_ns = 0
+        self.worker = 0
+        self.token = CancelToken()
+        self._held: list[tuple[Pool, int]] = []
+        self.on_kill: Callable[[str], None] | None = None
+        """Stops the work for sure (asynchronous tasks and worker processes); None on threads."""
+
+    def context(self) -> AttemptContext:
+        """Build what the program gets."""
+        task = self.run.plan.tasks[self.instance]
+        return AttemptContext(
+            run=self.run,
+            instance=self.instance,
+            attempt=self.number,
+            key=task.key,
+            cancel=self.token,
+            timeout_s=task.timeout_s,
+            write=self.write,
+        )
+
+    def write(self, stream: str, text: str) -> None:
+        """Append to the captured output."""
+        self.run.write(self.instance, self.number, stream, text)
+
+    def hold(self, units: list[tuple[Pool, int]]) -> None:
+        """Note the units of pools this attempt was admitted with."""
+        self._held = units
+
+    def give_back(self) -> None:
+        """Release the units; once."""
+        held, self._held = self._held, []
+        for pool, units in held:
+            pool.release(units)
+
+    def lend(self) -> Callable[[], None]:
+        """Release the units while a run nested in this attempt uses them; call the result to take
+        them back.
+        """
+        held, self._held = self._held, []
+        for pool, units in held:
+            pool.release(units)
+
+        def take_back() -> None:
+            for pool, units in held:
+                pool.acquire(units)
+            self._held = held
+
+        return take_back
+
+    def stop(self, reason: str) -> None:
+        """Ask the work to stop, and make it where that is possible."""
+        self.token.cancel(reason)
+        if self.on_kill is not None:
+            self.on_kill(reason)
+
+
+@dataclass(slots=True)
+class Completion:
+    """What an executor reports. Times are monotonic nanoseconds; ``kind`` None means success."""
+
+    attempt: Attempt
+    start_ns: int
+    end_ns: int
+    value: object = None
+    kind: FailureKind | None = None
+    error: BaseException | None = None
+    traceback: str = ""

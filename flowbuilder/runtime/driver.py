@@ -1,0 +1,446 @@
+"""Drives runs: takes completions and requests from an inbox, starts what is ready, waits. One
+thread at a time.
+
+A driver serves one run on its caller's thread, or many runs on the engine's shared thread. Each
+*turn* handles all messages that
+are there, lets each touched run start what it can, and ends with at most one journal commit for
+all of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from threading import get_ident
+from time import monotonic_ns
+
+from flowbuilder.errors import (
+    FlowBuilderError,
+    InternalError,
+    RunCancelledError,
+    StorageError,
+    TaskTimeoutError,
+)
+from flowbuilder.records import RunStateChanged
+from flowbuilder.runtime.attempt import Attempt, Completion
+from flowbuilder.runtime.executors.inline import format_error
+from flowbuilder.runtime.interrupts import InterruptGuard
+from flowbuilder.runtime.launch import Launcher
+from flowbuilder.runtime.live_run import LiveRun
+from flowbuilder.runtime.outcome import Outcomes
+from flowbuilder.runtime.segment import run_segment
+from flowbuilder.runtime.services import Services
+from flowbuilder.vocabulary import (
+    TASK_STATE_CODES,
+    Durability,
+    ExecutorKind,
+    FailureKind,
+    RunState,
+    TaskState,
+)
+
+__all__ = ["Driver"]
+
+_LOG = logging.getLogger(__name__)
+
+_CANCELLED = TASK_STATE_CODES[TaskState.CANCELLED]
+
+_SHARED_SLICE = 2_000
+"""Instances of one run a shared driver finishes before it looks after the others."""
+
+GRACE_NS = 5_500_000_000
+"""How long cooperative work on a thread may take to stop (a process group gets TERM, 5 s, KILL)
+before it is abandoned."""
+
+Message = Completion | Callable[[], LiveRun | None]
+
+
+class Driver:
+    """Moves TaskRuns through their states.
+
+    Parameters
+    ----------
+    services : Services
+        The engine's shared parts.
+    is_shared : bool
+        Whether other runs would wait while this thread is busy.
+    """
+
+    __slots__ = (
+        "_ending",
+        "_launcher",
+        "_outcomes",
+        "_sequence",
+        "_timers",
+        "inbox",
+        "is_shared",
+        "services",
+        "thread",
+    )
+
+    def __init__(self, services: Services, *, is_shared: bool) -> None:
+        self.services = services
+        self.is_shared = is_shared
+        self.inbox: SimpleQueue[Message] = SimpleQueue()
+        self.thread = 0
+        self._timers: list[tuple[int, int, Callable[[], LiveRun | None]]] = []
+        self._sequence = itertools.count()
+        self._ending: dict[LiveRun, RunState] = {}
+        self._outcomes = Outcomes(self)
+        self._launcher = Launcher(self, self._outcomes)
+
+    # -- entry points
+    # -----------------------------------------------------------------------------------------------------
+
+    def begin(self, run: LiveRun) -> LiveRun:
+        """Take charge of a run: the first thing that happens to it."""
+        run.driver = self
+        self.services.router.enter(run)
+        run.recorder.event(RunStateChanged(state=RunState.RUNNING.value, time_ns=monotonic_ns()))
+        run.plain = run.bound.plain_mask(self.services.means, run.options.executor)
+        for instance in run.bases:
+            # Static segments count attempts from one.
+            run.plain[instance] = 0
+        if any(run.state_codes):
+            run.frontier.rebuild()
+        if run.plan.timeout_s is not None:
+            due_ns = monotonic_ns() + int(run.plan.timeout_s * 1e9)
+            self.at(due_ns, lambda: self._time_out(run))
+        return run
+
+    def drive(self, run: LiveRun) -> bool:
+        """Drive one run on the calling thread until it is final; return whether Ctrl-C cancelled
+        it.
+        """
+        self.thread = get_ident()
+        guard = InterruptGuard(lambda: self.inbox.put(lambda: self._interrupt(run)))
+        interrupted = False
+        try:
+            touched: set[LiveRun] = set()
+            while True:
+                try:
+                    if run.driver is None:
+                        self.begin(run)
+                    touched.add(run)
+                    self._finish_turn(touched)
+                    if run.finished is not None:
+                        return interrupted or run.cancel_reason == "interrupted"
+                    guard.install()
+                    touched = self._wait_for_messages()
+                except KeyboardInterrupt:
+                    interrupted = True
+                    self._interrupt(run)
+                    touched = {run}
+        finally:
+            guard.remove()
+
+    def serve(self, should_stop: Callable[[], bool]) -> None:
+        """Drive whatever comes through the inbox until ``should_stop``."""
+        self.thread = get_ident()
+        while not should_stop():
+            self._finish_turn(self._wait_for_messages())
+
+    def at(self, due_ns: int, action: Callable[[], LiveRun | None]) -> None:
+        """Call ``action`` on the driver at a monotonic instant; it may return the run it
+        touched.
+        """
+        heapq.heappush(self._timers, (due_ns, next(self._sequence), action))
+
+    # -- turns ------------------------------------------------------------------------------------------------------------
+
+    def _wait_for_messages(self) -> set[LiveRun]:
+        touched: set[LiveRun] = set()
+        timeout = None
+        if self._timers:
+            timeout = max(0.0, (self._timers[0][0] - monotonic_ns()) / 1e9)
+        try:
+            message: Message | None = self.inbox.get(timeout=timeout)
+        except Empty:
+            message = None
+        while message is not None:
+            self._handle(message, touched)
+            try:
+                message = self.inbox.get_nowait()
+            except Empty:
+                break
+        while self._timers and self._timers[0][0] <= monotonic_ns():
+            self._perform(heapq.heappop(self._timers)[2], touched)
+        return touched
+
+    def _handle(self, message: Message, touched: set[LiveRun]) -> None:
+        if isinstance(message, Completion):
+            run = message.attempt.run
+            try:
+                self._outcomes.complete(message)
+            except Exception as error:
+                self._break_down(run, error)
+            touched.add(run)
+            return
+        self._perform(message, touched)
+
+    @staticmethod
+    def _perform(action: Callable[[], LiveRun | None], touched: set[LiveRun]) -> None:
+        try:
+            run = action()
+        except Exception:
+            # A bug of ours in one request must not end the driver of all runs.
+            _LOG.exception("a request could not be carried out")
+            return
+        if run is not None:
+            touched.add(run)
+
+    def _finish_turn(self, touched: set[LiveRun]) -> None:
+        while touched:
+            for run in touched:
+                if run.finished is None and run not in self._ending:
+                    try:
+                        self._pump(run)
+                    except Exception as error:
+                        self._break_down(run, error)
+            touched = self._outcomes.acknowledge()
+        if self._ending:
+            self._end_runs()
+
+    def _pump(self, run: LiveRun) -> None:
+        frontier = run.frontier
+        started = 0
+        while not (run.is_stopping or run.is_pausing):
+            if (
+                not run.in_flight
+                and run.options.durability is not Durability.TASK
+                and self._run_segment(run)
+            ):
+                started += _SHARED_SLICE
+            else:
+                if frontier.degrees is None and frontier.remaining:
+                    self._start_dynamic(run)
+                instance = frontier.pop()
+                if instance < 0:
+                    break
+                self._launcher.launch(run, instance)
+                started += 1
+            if self.is_shared and started >= _SHARED_SLICE:
+                self.inbox.put(lambda: run)
+                break
+        if run.is_stopping:
+            self._cancel_pending(run)
+        if (
+            not frontier.remaining
+            and not run.in_flight
+            and not run.pending_saves
+            and not self._outcomes.is_holding(run)
+        ):
+            self._ending[run] = self._final_state(run)
+
+    @staticmethod
+    def _start_dynamic(run: LiveRun) -> None:
+        if frontier_is_untouched(run):
+            run.frontier.start()
+        else:
+            run.frontier.rebuild()
+
+    def _run_segment(self, run: LiveRun) -> bool:
+        """Run the plain instances at the low end of the static order; return whether anything was
+        done.
+        """
+        frontier, codes = run.frontier, run.state_codes
+        first = codes.find(0, frontier.low)
+        if first < 0 or not run.plain[first] or run.waiting:
+            return False
+        frontier.low = first
+        last = run.plain.find(0, first)
+        if last < 0:
+            last = len(codes)
+        if codes.count(0, first, last) != last - first:
+            last = first + len(codes[first:last]) - len(codes[first:last].lstrip(b"\0"))
+        if self.is_shared:
+            last = min(last, first + _SHARED_SLICE)
+        stopped_at, error = run_segment(run, first, last)
+        self._outcomes.close_segment(run, first, stopped_at)
+        frontier.low = stopped_at
+        if isinstance(error, KeyboardInterrupt) and not self.is_shared:
+            raise error
+        if error is not None:
+            self._fail_in_segment(run, stopped_at, error)
+        return True
+
+    def _fail_in_segment(self, run: LiveRun, instance: int, error: BaseException) -> None:
+        start_ns = (
+            run.end_ns[instance - 1] if instance and run.end_ns[instance - 1] else run.start_ns
+        )
+        attempt = Attempt(run, instance, run.attempts[instance] + 1, ExecutorKind.INLINE, start_ns)
+        run.attempts[instance] = attempt.number
+        run.in_flight[instance] = attempt
+        if run.frontier.degrees is None:
+            run.frontier.rebuild()
+        self._outcomes.complete(
+            Completion(
+                attempt,
+                start_ns,
+                monotonic_ns(),
+                kind=FailureKind.ERROR,
+                error=error,
+                traceback=format_error(error),
+            )
+        )
+
+    # -- requests from other threads
+    # ----------------------------------------------------------------------------------------
+
+    def request_stop(
+        self, run: LiveRun, reason: str, error: FlowBuilderError | None = None
+    ) -> LiveRun:
+        """Stop a run: nothing new starts, what runs is asked to stop. Runs on the driver."""
+        if run.finished is None and not run.is_stopping:
+            run.is_stopping = True
+            run.cancel_reason = reason
+            run.error = run.error or error
+            for attempt in list(run.in_flight.values()):
+                self.stop_attempt(attempt, reason)
+        return run
+
+    def stop_attempt(self, attempt: Attempt, reason: str) -> None:
+        """Ask an attempt to stop; abandon it after the grace, at once if nothing in it can hear."""
+        can_hear = attempt.token.has_listeners or attempt.on_kill is not None
+        attempt.stop(reason)
+        if attempt.start_ns or attempt.on_kill is None:
+            due_ns = monotonic_ns() + (GRACE_NS if can_hear else 0)
+            self.at(due_ns, lambda: self._outcomes.abandon(attempt))
+
+    def pause(self, run: LiveRun) -> LiveRun:
+        """Start nothing new until resumed. Runs on the driver."""
+        if run.finished is None and not run.is_pausing:
+            run.is_pausing = True
+            run.recorder.event(RunStateChanged(state=RunState.PAUSED.value, time_ns=monotonic_ns()))
+        return run
+
+    def unpause(self, run: LiveRun) -> LiveRun:
+        """Go on. Runs on the driver."""
+        if run.finished is None and run.is_pausing:
+            run.is_pausing = False
+            run.recorder.event(
+                RunStateChanged(state=RunState.RUNNING.value, time_ns=monotonic_ns())
+            )
+        return run
+
+    def cancel_task(self, run: LiveRun, instance: int) -> LiveRun:
+        """Cancel one task. Runs on the driver."""
+        attempt = run.in_flight.get(instance)
+        if attempt is not None:
+            self.stop_attempt(attempt, "cancelled")
+        elif run.state_codes[instance] == 0:
+            run.waiting.pop(instance, None)
+            if run.frontier.degrees is None:
+                self._start_dynamic(run)
+            self._outcomes.finish(run, instance, TaskState.CANCELLED, reason="cancelled on request")
+        return run
+
+    def _time_out(self, run: LiveRun) -> LiveRun:
+        error = TaskTimeoutError(
+            f"expected the run to take at most {run.plan.timeout_s:g} s, it was still running",
+            hint="raise the workflow's timeout, or look for the task that takes long",
+        )
+        return self.request_stop(run, "the run's timeout", error)
+
+    def _interrupt(self, run: LiveRun) -> LiveRun:
+        if run.driver is None:
+            self.begin(run)
+        if run.is_stopping:
+            # A second Ctrl-C: the user will not wait.
+            for attempt in list(run.in_flight.values()):
+                self._outcomes.abandon(attempt)
+        if run.frontier.degrees is not None or not frontier_is_untouched(run):
+            # The first one may have struck between any two steps.
+            run.frontier.rebuild()
+        return self.request_stop(run, "interrupted")
+
+    # -- ends -------------------------------------------------------------------------------------------------------------
+
+    def _cancel_pending(self, run: LiveRun) -> None:
+        for pool in {*run.blocked}:
+            self.services.admission.pool(pool).forget((run.run_id, pool))
+        run.blocked.clear()
+        run.waiting.clear()
+        self._outcomes.finish_all_pending(run)
+
+    @staticmethod
+    def _final_state(run: LiveRun) -> RunState:
+        if run.error is not None and not isinstance(run.error, RunCancelledError):
+            return RunState.FAILED
+        if run.is_stopping:
+            return RunState.CANCELLED
+        return RunState.FAILED if run.failures or run.error is not None else RunState.SUCCEEDED
+
+    def _end_runs(self) -> None:
+        ending, self._ending = self._ending, {}
+        for run, state in ending.items():
+            error = run.error
+            run.recorder.event(
+                RunStateChanged(
+                    state=state.value,
+                    reason=run.cancel_reason,
+                    error="" if error is None else error.message,
+                    error_task=run.error_task,
+                    time_ns=monotonic_ns(),
+                )
+            )
+        is_synced = False
+        for run, state in ending.items():
+            if (
+                run.journal is not None
+                and run.options.durability is not Durability.NONE
+                and not is_synced
+            ):
+                # One commit covers all runs that end in this turn.
+                try:
+                    run.journal.sync()
+                    is_synced = True
+                except StorageError as error:
+                    run.error = run.error or error
+                    state = RunState.FAILED  # noqa: PLW2901
+            self._close(run, state)
+
+    def _close(self, run: LiveRun, state: RunState) -> None:
+        if run.journal is not None:
+            try:
+                run.journal.close()
+            except StorageError as error:
+                run.error = run.error or error
+                state = RunState.FAILED
+        self.services.router.leave(run)
+        run.finished = state
+        for callback in run.on_finish:
+            try:
+                callback()
+            except Exception:
+                _LOG.exception("a callback for the end of run %s failed", run.run_id)
+
+    def _break_down(self, run: LiveRun, error: Exception) -> None:
+        """A bug of ours, or the journal failed: end the run, spare the others."""
+        _LOG.error("run %s ends with an internal error", run.run_id, exc_info=error)
+        if isinstance(error, FlowBuilderError):
+            run.error = run.error or error
+        else:
+            run.error = run.error or InternalError(f"{type(error).__name__}: {error}")
+            run.error.__cause__ = error
+        run.is_stopping = True
+        for attempt in list(run.in_flight.values()):
+            attempt.stop("cancelled")
+            attempt.give_back()
+        run.in_flight.clear()
+        run.pending_saves = 0
+        self._outcomes.drop(run)
+        codes = run.state_codes
+        for instance, code in enumerate(codes):
+            if not code:
+                codes[instance] = _CANCELLED
+        run.frontier.remaining = 0
+        self._ending[run] = RunState.FAILED
+
+
+def frontier_is_untouched(run: LiveRun) -> bool:
+    """Whether no instance left the pending state yet."""
+    return not any(run.state_codes)

@@ -1,0 +1,290 @@
+"""The engine: one per process and store. It opens runs, lends them a driver, and passes requests
+on to it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import get_ident
+from weakref import WeakValueDictionary
+
+from flowbuilder.clock import Clock, SystemClock
+from flowbuilder.errors import ExecutorError, FlowBuilderError
+from flowbuilder.records import RunCreated, RunHeader, VersionHeader
+from flowbuilder.runtime.admission import Admission
+from flowbuilder.runtime.bound_plan import BoundPlan
+from flowbuilder.runtime.capture import slots
+from flowbuilder.runtime.driver import Driver
+from flowbuilder.runtime.executors.io_loop import IoLoop
+from flowbuilder.runtime.executors.processes import ProcessExecutor
+from flowbuilder.runtime.executors.threads import ThreadExecutor
+from flowbuilder.runtime.live_run import LiveRun, RunOptions
+from flowbuilder.runtime.services import ErrorReport, Services
+from flowbuilder.store.ports import ArtifactStore, Journal
+
+__all__ = ["Engine", "EngineOptions"]
+
+_ACKNOWLEDGE_S = 30.0
+
+
+def _plain_report(_error: BaseException, traceback: str) -> ErrorReport:
+    return ErrorReport(traceback=traceback, location="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Fixed properties of an engine."""
+
+    engine_id: str
+    """Names the owner lock of this process in the store."""
+    workers: int
+    scratch: Path
+    """Folder for spilled output and table hand-over."""
+    pools: Mapping[str, int] = field(default_factory=dict)
+    clock: Clock = field(default_factory=SystemClock)
+    explain_error: Callable[[BaseException, str], ErrorReport] = _plain_report
+
+
+class Engine:
+    """Executes plans. Thread-safe.
+
+    Parameters
+    ----------
+    journal : Journal or None
+        Where runs are recorded; None records nothing (tests and measurements of the bare
+        scheduler).
+    artifacts : ArtifactStore or None
+        Where large outputs are kept.
+    options : EngineOptions
+        Fixed properties.
+    """
+
+    def __init__(
+        self, journal: Journal | None, artifacts: ArtifactStore | None, options: EngineOptions
+    ) -> None:
+        self.journal = journal
+        self.artifacts = artifacts
+        self.options = options
+        self.services = Services(
+            clock=options.clock,
+            threads=ThreadExecutor(),
+            io=IoLoop(),
+            processes=ProcessExecutor(options.workers, options.scratch),
+            admission=Admission(options.workers, options.pools),
+            artifacts=artifacts,
+            explain_error=options.explain_error,
+        )
+        self.live: dict[str, LiveRun] = {}
+        """Runs that are not final, by id."""
+        self.known: WeakValueDictionary[str, LiveRun] = WeakValueDictionary()
+        """Runs somebody in this process still holds, ended ones included."""
+        self._lock = threading.Lock()
+        self._shared: Driver | None = None
+        self._is_closed = False
+        self._pid = os.getpid()
+        self._host = socket.gethostname()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it can no longer be used: closed, or inherited by a forked process."""
+        return self._is_closed or self._pid != os.getpid()
+
+    # -- runs -------------------------------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        bound: BoundPlan,
+        version: VersionHeader,
+        header: RunHeader,
+        params: Mapping[str, object],
+        options: RunOptions,
+    ) -> LiveRun:
+        """Create a run; nothing happens until it is driven.
+
+        Raises
+        ------
+        ConfigurationError
+            If a task names a pool that is not configured.
+        ExecutorError
+            If the engine is closed or belongs to the parent of this forked process.
+        """
+        run = self._new_run(bound, header, params, options)
+        if self.journal is not None:
+            run.journal = self.journal.open_run(version, header, self._created(run), run.recorder)
+            run.recorder.attach(run.journal.notify)
+        self._admit(run)
+        return run
+
+    def reopen(
+        self,
+        bound: BoundPlan,
+        header: RunHeader,
+        params: Mapping[str, object],
+        options: RunOptions,
+        *,
+        reasons: dict[str, str],
+        restore: Callable[[LiveRun], None],
+    ) -> LiveRun:
+        """Take over a recorded run; ``restore`` fills in what is settled before anything is
+        scheduled.
+        """
+        run = self._new_run(bound, header, params, options)
+        if self.journal is not None:
+            created = self._created(run, resumed=True, reasons=reasons)
+            run.journal = self.journal.adopt_run(header.run_id, created, run.recorder)
+            run.recorder.attach(run.journal.notify)
+        restore(run)
+        self._admit(run)
+        return run
+
+    def _new_run(
+        self, bound: BoundPlan, header: RunHeader, params: Mapping[str, object], options: RunOptions
+    ) -> LiveRun:
+        if self._is_closed or self._pid != os.getpid():
+            why = "is closed" if self._is_closed else "belongs to the parent of this forked process"
+            raise ExecutorError(
+                f"expected a usable engine, but this one {why}", hint="make a new one"
+            )
+        for pool in bound.pools:
+            self.services.admission.pool(pool)
+        return LiveRun(
+            bound=bound,
+            header=header,
+            params=params,
+            options=options,
+            anchor=self.options.clock.anchor(),
+            scratch=self.options.scratch / header.run_id,
+        )
+
+    def _created(
+        self, run: LiveRun, *, resumed: bool = False, reasons: dict[str, str] | None = None
+    ) -> RunCreated:
+        return RunCreated(
+            wall_ns=run.anchor.wall_ns,
+            monotonic_ns=run.anchor.monotonic_ns,
+            time_ns=run.anchor.monotonic_ns,
+            owner=self.options.engine_id,
+            host=self._host,
+            pid=self._pid,
+            resumed=resumed,
+            reasons=reasons or {},
+        )
+
+    def _admit(self, run: LiveRun) -> None:
+        self.live[run.run_id] = self.known[run.run_id] = run
+        run.on_finish.append(lambda: self._forget(run.run_id))
+
+    def _forget(self, run_id: str) -> None:
+        self.live.pop(run_id, None)
+
+    def run(self, run: LiveRun) -> bool:
+        """Drive a run on this thread until it is final; return whether Ctrl-C cancelled it.
+
+        Inside a task, the units of pools the task holds are lent to the run meanwhile.
+        """
+        slot = slots.get(get_ident())
+        take_back = slot.units() if slot is not None and slot.units is not None else None
+        events = sys.modules.get("asyncio.events")
+        loop = events._get_running_loop() if events is not None else None  # noqa: SLF001
+        if loop is not None and events is not None:
+            # Tasks of a run started inside a running loop (a notebook cell) may start a loop of
+            # their own.
+            events._set_running_loop(None)  # noqa: SLF001
+        try:
+            return Driver(self.services, is_shared=False).drive(run)
+        finally:
+            if loop is not None and events is not None:
+                events._set_running_loop(loop)  # noqa: SLF001
+            if take_back is not None:
+                take_back()
+
+    def start(self, run: LiveRun) -> None:
+        """Drive a run on the engine's own thread; returns at once."""
+        driver = self._shared or self._start_shared()
+        driver.inbox.put(partial(driver.begin, run))
+
+    def _start_shared(self) -> Driver:
+        with self._lock:
+            if self._shared is None:
+                driver = Driver(self.services, is_shared=True)
+                thread = threading.Thread(
+                    target=driver.serve,
+                    args=(lambda: self._is_closed,),
+                    name="flowbuilder-driver",
+                    daemon=True,
+                )
+                thread.start()
+                self._shared = driver
+            return self._shared
+
+    # -- requests
+    # ---------------------------------------------------------------------------------------------------------
+
+    def cancel(self, run: LiveRun, *, reason: str = "cancelled") -> None:
+        """Cancel a run; when this returns nothing new starts."""
+        driver = run.driver
+        if driver is not None and driver.thread == get_ident():
+            # A task on the driver itself: a flag that is looked at before anything else starts.
+            driver.request_stop(run, reason)
+            return
+        self._ask(run, lambda driver: driver.request_stop(run, reason))
+
+    def cancel_task(self, run: LiveRun, key: str) -> None:
+        """Cancel one task of a run; its descendants are judged by their join rules."""
+        instance = run.instance_of(key)
+        self._ask(run, lambda driver: driver.cancel_task(run, instance))
+
+    def pause(self, run: LiveRun) -> None:
+        """Let nothing new start; what runs goes on."""
+        self._ask(run, lambda driver: driver.pause(run))
+
+    def resume(self, run: LiveRun) -> None:
+        """Go on after a pause."""
+        self._ask(run, lambda driver: driver.unpause(run))
+
+    def _ask(self, run: LiveRun, request: Callable[[Driver], LiveRun]) -> None:
+        if run.finished is not None:
+            return
+        driver = run.driver
+        if driver is None:
+            driver = self._shared
+            if driver is None:
+                raise FlowBuilderError(
+                    "expected a run that was started, found one that nobody drives"
+                )
+        if driver.thread == get_ident():
+            driver.inbox.put(partial(request, driver))
+            return
+        done = threading.Event()
+
+        def ask() -> LiveRun:
+            touched = request(driver)
+            done.set()
+            return touched
+
+        run.on_finish.append(done.set)
+        driver.inbox.put(ask)
+        if run.finished is None:
+            done.wait(_ACKNOWLEDGE_S)
+
+    def close(self) -> None:
+        """Cancel what lives, end all threads and processes. The journal stays open for its owner
+        to close.
+        """
+        for run in list(self.live.values()):
+            if run.driver is not None and run.driver.thread != get_ident():
+                self.cancel(run)
+                run.wait(10.0)
+        self._is_closed = True
+        if self._shared is not None:
+            self._shared.inbox.put(lambda: None)
+        self.services.threads.close()
+        self.services.io.close()
+        self.services.processes.close()

@@ -1,0 +1,3 @@
+"""Where attempts run: on the driver itself, on threads, on the I/O loop, in worker processes. Each
+reports one `Completion`.
+"""

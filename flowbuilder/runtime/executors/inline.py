@@ -1,0 +1,76 @@
+"""Running an attempt on the calling thread; threads use the same function."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from threading import get_ident
+from time import monotonic_ns
+
+from flowbuilder.errors import TaskFailedError
+from flowbuilder.runtime.attempt import Attempt, Completion
+from flowbuilder.runtime.capture import Slot, slots
+from flowbuilder.runtime.program import Program
+from flowbuilder.vocabulary import FailureKind
+
+__all__ = ["format_error", "perform"]
+
+
+def perform(attempt: Attempt, program: Program) -> Completion:
+    """Call the program's body here and now, printed output filed under the attempt. Never
+    raises.
+    """
+    run, thread = attempt.run, get_ident()
+    outer = slots.get(thread)
+    slot = Slot(run, attempt.instance, attempt.number)
+    slot.units = attempt.lend
+    slots[thread] = slot
+    start_ns = attempt.start_ns = monotonic_ns()
+    try:
+        if program.function is not None:
+            value = program.function(*run.arguments_of(program.arguments))
+        else:
+            assert program.call is not None
+            slot.text = []
+            context = attempt.context()
+            context.captured_stdout = slot.captured_text
+            value = program.call(context)
+        end_ns = monotonic_ns()
+        if inspect.iscoroutine(value):
+            value.close()
+            return _not_awaited(attempt, start_ns, end_ns)
+        return Completion(attempt, start_ns, end_ns, value)
+    except BaseException as error:
+        return Completion(
+            attempt,
+            start_ns,
+            monotonic_ns(),
+            kind=FailureKind.ERROR,
+            error=error,
+            traceback=format_error(error),
+        )
+    finally:
+        if outer is None:
+            slots.pop(thread, None)
+        else:
+            slots[thread] = outer
+
+
+def format_error(error: BaseException) -> str:
+    """Format a traceback; bounded, because messages can be huge."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception as broken:
+        text = f"{type(error).__name__} (its text could not be made: {type(broken).__name__})\n"
+    return text if len(text) <= 65_536 else text[:32_768] + "\n...\n" + text[-32_768:]
+
+
+def _not_awaited(attempt: Attempt, start_ns: int, end_ns: int) -> Completion:
+    error = TaskFailedError(
+        "expected a value, but the task returned a coroutine that nobody awaited",
+        task=attempt.run.plan.tasks[attempt.instance].key,
+        hint="declare the function with async def",
+    )
+    return Completion(
+        attempt, start_ns, end_ns, kind=FailureKind.CONTRACT, error=error, traceback=str(error)
+    )

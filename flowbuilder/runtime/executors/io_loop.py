@@ -1,0 +1,116 @@
+"""One thread with an asyncio loop, for tasks that wait: it runs coroutines and never schedules.
+Started on first need.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from flowbuilder.runtime.attempt import Attempt, Completion
+from flowbuilder.runtime.capture import Slot, task_slot
+from flowbuilder.runtime.executors.inline import format_error
+from flowbuilder.runtime.program import Program
+from flowbuilder.vocabulary import FailureKind
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["IoLoop"]
+
+
+class IoLoop:
+    """Runs coroutines of attempts. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._waiting: deque[tuple[Attempt, Program]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_woken = False
+
+    def submit(self, attempt: Attempt, program: Program) -> None:
+        """Start an attempt on the loop; submissions made close together share one wake-up."""
+        loop = self._loop or self._start()
+        self._waiting.append((attempt, program))
+        if not self._is_woken:
+            self._is_woken = True
+            loop.call_soon_threadsafe(self._begin_waiting)
+
+    def close(self) -> None:
+        """Cancel what runs and end the thread."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(5.0)
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        import asyncio
+
+        with self._lock:
+            if self._loop is None:
+                loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._serve, args=(loop,), name="flowbuilder-io", daemon=True
+                )
+                self._thread.start()
+                self._loop = loop
+            return self._loop
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        import asyncio
+
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+    def _begin_waiting(self) -> None:
+        loop = self._loop
+        # Cleared before the queue is emptied: whoever appends later wakes the loop again.
+        self._is_woken = False
+        while self._waiting and loop is not None:
+            attempt, program = self._waiting.popleft()
+            task = loop.create_task(_perform(attempt, program))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+            def kill(
+                _reason: str,
+                task: asyncio.Task[None] = task,
+                loop: asyncio.AbstractEventLoop = loop,
+            ) -> None:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(task.cancel)
+
+            attempt.on_kill = kill
+            if attempt.token.is_cancelled:
+                task.cancel()
+
+
+async def _perform(attempt: Attempt, program: Program) -> None:
+    start_ns = attempt.start_ns = monotonic_ns()
+    task_slot.set(Slot(attempt.run, attempt.instance, attempt.number))
+    try:
+        assert program.coroutine is not None
+        value = await program.coroutine(attempt.context())
+        completion = Completion(attempt, start_ns, monotonic_ns(), value)
+    except BaseException as error:
+        completion = Completion(
+            attempt,
+            start_ns,
+            monotonic_ns(),
+            kind=FailureKind.ERROR,
+            error=error,
+            traceback=format_error(error),
+        )
+    attempt.run.require_driver().inbox.put(completion)

@@ -1,0 +1,89 @@
+"""Worker threads for code that blocks or releases the GIL.
+
+How many tasks run at once is decided by admission, so threads are started whenever none is idle: a
+thread whose task was abandoned,
+or waits in a nested run, does not count against the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from flowbuilder.runtime.attempt import Attempt
+from flowbuilder.runtime.executors.inline import perform
+from flowbuilder.runtime.program import Program
+
+__all__ = ["ThreadExecutor"]
+
+_IDLE_S = 10.0
+
+Job = Callable[[int], None]
+
+
+class ThreadExecutor:
+    """Runs jobs on daemon threads that end after ten idle seconds."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._threads = 0
+        self._numbers = 0
+        self._is_closed = False
+
+    def submit(self, attempt: Attempt, program: Program) -> None:
+        """Run an attempt; its driver gets the completion."""
+
+        def job(worker: int) -> None:
+            attempt.worker = worker
+            completion = perform(attempt, program)
+            attempt.run.require_driver().inbox.put(completion)
+
+        self.call(job)
+
+    def call(self, job: Job) -> None:
+        """Run ``job(worker_number)`` soon. It must not raise."""
+        with self._lock:
+            is_new = self._idle == 0
+            if is_new:
+                self._threads += 1
+                self._numbers += 1
+                number = self._numbers
+            else:
+                self._idle -= 1
+        self._jobs.put(job)
+        if is_new:
+            threading.Thread(
+                target=self._work, args=(number,), name=f"flowbuilder-{number}", daemon=True
+            ).start()
+
+    def _work(self, number: int) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=_IDLE_S)
+            except Empty:
+                with self._lock:
+                    # Somebody may have counted on this thread just now; then its job is in the
+                    # queue.
+                    if self._idle == 0:
+                        continue
+                    self._idle -= 1
+                    self._threads -= 1
+                return
+            if job is None:
+                return
+            job(number)
+            with self._lock:
+                if self._is_closed:
+                    return
+                self._idle += 1
+
+    def close(self) -> None:
+        """Let idle threads end; busy ones end with their job."""
+        with self._lock:
+            self._is_closed = True
+            idle = self._idle
+        for _ in range(idle):
+            self._jobs.put(None)

@@ -1,0 +1,179 @@
+"""What can run next: in-degrees counted down, ready instances in order of rank, and whose parents
+did not all succeed.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+from flowbuilder.vocabulary import FINAL_TASK_STATES, TASK_STATE_CODES, JoinRule, TaskState
+
+if TYPE_CHECKING:
+    from flowbuilder.runtime.live_run import LiveRun
+
+__all__ = ["Frontier", "judge_join"]
+
+_FINAL_CODES = frozenset(TASK_STATE_CODES[state] for state in FINAL_TASK_STATES)
+_OK_CODES = frozenset({TASK_STATE_CODES[TaskState.SUCCEEDED], TASK_STATE_CODES[TaskState.CACHED]})
+_PENDING = TASK_STATE_CODES[TaskState.PENDING]
+
+
+class Frontier:
+    """Ready instances of one run, derived from its columns and recomputable from them at any time.
+
+    Only the driver changes it.
+    """
+
+    __slots__ = ("_heap", "_in_heap", "_run", "degrees", "low", "remaining", "tainted")
+
+    def __init__(self, run: LiveRun) -> None:
+        self._run = run
+        self._heap: list[tuple[int, int]] = []
+        self._in_heap: set[int] = set()
+        self.tainted: set[int] = set()
+        """Instances with a parent that is final but did not succeed."""
+        self.degrees: list[int] | None = None
+        """Parents that are not final yet; None until dynamic order is needed."""
+        self.low = 0
+        """No instance below is pending."""
+        self.remaining = len(run.plan.tasks)
+        """Instances that are not final."""
+
+    def rebuild(self) -> None:
+        """Derive everything from the state column: O(tasks + edges)."""
+        run = self._run
+        plan, codes = run.plan, run.state_codes
+        self._heap = []
+        self._in_heap = set()
+        self.tainted = set()
+        degrees = [0] * len(codes)
+        self.remaining = 0
+        offsets, parents = plan.parent_offsets, plan.parents
+        for instance, code in enumerate(codes):
+            if code in _FINAL_CODES:
+                continue
+            self.remaining += 1
+            waits = 0
+            for parent in parents[offsets[instance] : offsets[instance + 1]]:
+                if codes[parent] not in _FINAL_CODES:
+                    waits += 1
+                elif codes[parent] not in _OK_CODES:
+                    self.tainted.add(instance)
+            degrees[instance] = waits
+            if not waits and not self._is_engaged(instance):
+                self.push(instance)
+        self.degrees = degrees
+        self.low = 0
+        for instance in self.tainted:
+            run.plain[instance] = 0
+
+    def start(self) -> None:
+        """Prepare dynamic order at the beginning of a run, when nothing is final."""
+        plan = self._run.plan
+        self.degrees = plan.in_degrees.tolist()
+        ranks = plan.ranks
+        self._heap = [
+            (-ranks[instance], instance)
+            for instance, degree in enumerate(self.degrees)
+            if not degree
+        ]
+        heapq.heapify(self._heap)
+        self._in_heap = {instance for _, instance in self._heap}
+
+    def push(self, instance: int) -> None:
+        """Make an instance ready."""
+        if instance not in self._in_heap:
+            self._in_heap.add(instance)
+            heapq.heappush(self._heap, (-self._run.plan.ranks[instance], instance))
+
+    def pop(self) -> int:
+        """Take the ready instance of highest rank, or -1."""
+        run = self._run
+        while self._heap:
+            instance = heapq.heappop(self._heap)[1]
+            self._in_heap.discard(instance)
+            # A segment may have finished or failed it since it became ready.
+            if run.state_codes[instance] == _PENDING and not self._is_engaged(instance):
+                return instance
+        return -1
+
+    def _is_engaged(self, instance: int) -> bool:
+        return instance in self._run.in_flight or instance in self._run.waiting
+
+    def is_ready(self, instance: int) -> bool:
+        """Whether an instance waits only for its turn."""
+        return instance in self._in_heap
+
+    @property
+    def ready_count(self) -> int:
+        """Number of ready instances (upper bound: ones a segment finished may still be counted)."""
+        return len(self._heap)
+
+    def release(self, instance: int, *, is_ok: bool) -> None:
+        """Tell the successors that ``instance`` is final."""
+        degrees = self.degrees
+        if degrees is None:
+            return
+        bound = self._run.bound
+        for successor in bound.successors[bound.offsets[instance] : bound.offsets[instance + 1]]:
+            degrees[successor] -= 1
+            if not is_ok:
+                self.tainted.add(successor)
+                self._run.plain[successor] = 0
+            if not degrees[successor]:
+                self.push(successor)
+
+
+def judge_join(rule: JoinRule, states: dict[str, TaskState]) -> str:
+    """Decide whether a task may start, given its parents' final states by name.
+
+    Parameters
+    ----------
+    rule : JoinRule
+        The task's rule.
+    states : dict
+        Parent key -> final state; ``cached`` counts as success, ``cancelled`` and ``unknown`` as
+        failure.
+
+    Returns
+    -------
+    str
+        Empty if it may start, else the reason why not.
+    """
+    ok = [key for key, state in states.items() if state in {TaskState.SUCCEEDED, TaskState.CACHED}]
+    skipped = [key for key, state in states.items() if state is TaskState.SKIPPED]
+    failed = [key for key in states if key not in {*ok, *skipped}]
+    if rule is JoinRule.ALL_SUCCESS:
+        blame = failed or skipped
+    elif rule is JoinRule.NONE_FAILED:
+        blame = failed
+    elif rule is JoinRule.NONE_SKIPPED:
+        blame = skipped
+    elif rule is JoinRule.ALL_FAILED:
+        blame = ok or skipped
+    elif rule is JoinRule.ONE_SUCCESS:
+        blame = [] if ok or not states else list(states)
+    elif rule is JoinRule.ONE_FAILED:
+        blame = [] if failed else list(states) or ["nothing"]
+    else:
+        blame = []
+    if not blame:
+        return ""
+    first = blame[0]
+    state = states.get(first, TaskState.SUCCEEDED)
+    return (
+        f"upstream {first} {_PAST[state]}"
+        if rule is JoinRule.ALL_SUCCESS
+        else f"join {rule}: {first} {_PAST[state]}"
+    )
+
+
+_PAST = {
+    TaskState.SUCCEEDED: "succeeded",
+    TaskState.CACHED: "succeeded",
+    TaskState.FAILED: "failed",
+    TaskState.SKIPPED: "was skipped",
+    TaskState.CANCELLED: "was cancelled",
+    TaskState.UNKNOWN: "has an unknown outcome",
+}

@@ -1,0 +1,403 @@
+"""A run while it lives: plan arrays beside result columns. It is passive; a driver moves it,
+anyone may read it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+import time
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowbuilder.clock import Anchor
+from flowbuilder.errors import FlowBuilderError, InternalError, TaskFailedError
+from flowbuilder.records import ABSENT, RunHeader
+from flowbuilder.runtime.bound_plan import BoundPlan
+from flowbuilder.runtime.frontier import Frontier
+from flowbuilder.runtime.guards import find_guard
+from flowbuilder.runtime.program import InputSlot
+from flowbuilder.runtime.recorder import Recorder, encode_outputs
+from flowbuilder.store.small_outputs import small_output
+from flowbuilder.vocabulary import (
+    TASK_STATE_CODES,
+    TASK_STATES,
+    Durability,
+    ExecutorKind,
+    FailureKind,
+    RunState,
+    TaskState,
+    WaitReason,
+)
+
+if TYPE_CHECKING:
+    from flowbuilder.runtime.attempt import Attempt
+    from flowbuilder.runtime.driver import Driver
+    from flowbuilder.store.ports import JournalRun
+
+__all__ = ["NOT_SET", "LiveRun", "RunOptions", "TaskFailure"]
+
+_ONE = array("i", (1,))
+PENDING = TASK_STATE_CODES[TaskState.PENDING]
+SUCCEEDED = TASK_STATE_CODES[TaskState.SUCCEEDED]
+
+
+def _first_of(segment: tuple[int, int, int]) -> int:
+    return segment[0]
+
+
+class _NotSet:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "NOT_SET"
+
+
+NOT_SET = _NotSet()
+"""Stands in the value column where a task has no output yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailure:
+    """Why an instance failed, in the words of its last attempt."""
+
+    kind: FailureKind
+    error: BaseException | None
+    error_type: str
+    message: str
+    traceback: str
+    location: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How one run differs from what its plan says."""
+
+    durability: Durability = Durability.RUN
+    executor: ExecutorKind = ExecutorKind.AUTO
+    policy: str = "local"
+    redact: Callable[[str], str] | None = None
+    """Removes secret values from text the engine writes."""
+    echo: bool = True
+    """Whether captured output also goes where it would have gone."""
+    max_log_bytes: int = 16 << 20
+
+
+class LiveRun:
+    """One execution of a plan. Implements `RunScope`.
+
+    The columns are the state: whatever else is kept (the frontier, counters) can be recomputed
+    from them, because an interrupt may
+    strike between any two bytecodes.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_log_bytes",
+        "anchor",
+        "attempts",
+        "bases",
+        "blocked",
+        "bound",
+        "cancel_reason",
+        "driver",
+        "encoded",
+        "end_ns",
+        "error",
+        "error_task",
+        "executors",
+        "failures",
+        "finished",
+        "frontier",
+        "guarded",
+        "header",
+        "in_flight",
+        "is_pausing",
+        "is_stopping",
+        "journal",
+        "lost",
+        "on_finish",
+        "options",
+        "params",
+        "pending_saves",
+        "plain",
+        "plan",
+        "programs",
+        "ready_ns",
+        "recorder",
+        "run_id",
+        "scratch",
+        "segments",
+        "settled_from",
+        "start_ns",
+        "state_codes",
+        "state_reasons",
+        "stored",
+        "timings",
+        "values",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        *,
+        bound: BoundPlan,
+        header: RunHeader,
+        params: Mapping[str, object],
+        options: RunOptions,
+        anchor: Anchor,
+        scratch: Path,
+    ) -> None:
+        plan = bound.plan
+        count = len(plan.tasks)
+        self.bound = bound
+        self.plan = plan
+        self.programs = bound.programs
+        self.header = header
+        self.run_id = header.run_id
+        self.params = params
+        self.options = options
+        self.anchor = anchor
+        self.scratch = scratch
+        self.state_codes = bytearray(count)
+        self.values: list[object] = [NOT_SET] * count
+        self.attempts: array[int] = array("i", bytes(4 * count))
+        self.timings: dict[int, tuple[int, int, int]] = {}
+        self.end_ns: array[int] = array("q", bytes(8 * count))
+        self.start_ns = anchor.monotonic_ns
+        self.segments: list[tuple[int, int, int]] = []
+        """Static segments: first instance, count, start; the rest of their times follows from
+        ``end_ns``."""
+        self.encoded: dict[int, object] = {}
+        self.guarded: dict[int, Callable[[object], object]] = {}
+        self.failures: dict[int, TaskFailure] = {}
+        self.lost: dict[int, int] = {}
+        self.bases: dict[int, int] = {}
+        """Attempts of an earlier life of the run that do not count against the retry limit."""
+        self.state_reasons: dict[int, str] = {}
+        self.waiting: dict[int, WaitReason] = {}
+        self.executors: dict[int, tuple[ExecutorKind, str]] = {}
+        self.stored: dict[int, object] = {}
+        self.in_flight: dict[int, Attempt] = {}
+        self.blocked: dict[str, list[tuple[int, int]]] = {}
+        """Pool -> heap of (-rank, instance) that wait for units of it."""
+        self.pending_saves = 0
+        self.settled_from: dict[int, str] = {}
+        self.is_stopping = False
+        self.is_pausing = False
+        self.cancel_reason = ""
+        self.error: FlowBuilderError | None = None
+        self.error_task = ""
+        self.finished: RunState | None = None
+        self.driver: Driver | None = None
+        self.journal: JournalRun | None = None
+        self.on_finish: list[Callable[[], None]] = []
+        self._log_bytes: dict[tuple[int, int], int] = {}
+        self.recorder = Recorder(self)
+        self.plain = bytearray()
+        self.frontier = Frontier(self)
+
+    # -- RunScope
+    # ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def workflow(self) -> str:
+        """Name of the workflow."""
+        return self.plan.workflow
+
+    @property
+    def started_ns(self) -> int:
+        """Unix nanoseconds of the start."""
+        return self.anchor.wall_ns
+
+    @property
+    def policy(self) -> str:
+        """``local`` or ``restricted``."""
+        return self.options.policy
+
+    def output(self, instance: int) -> object:
+        """Give an output as a consumer may have it."""
+        value = self.value(instance)
+        guard = self.guarded.get(instance)
+        return value if guard is None else guard(value)
+
+    def value(self, instance: int) -> object:
+        """Give the very object a task returned.
+
+        Raises
+        ------
+        FlowBuilderError
+            If the task did not succeed, or its output was not kept.
+        """
+        value = self.values[instance]
+        if value is NOT_SET:
+            key, state = self.plan.tasks[instance].key, self.state(instance)
+            if instance in self.failures:
+                raise TaskFailedError(
+                    f"expected the output of task {key!r}, but it failed", task=key
+                )
+            raise FlowBuilderError(
+                f"expected the output of task {key!r}, but the task is {state}", task=key
+            )
+        return value
+
+    def state(self, instance: int) -> str:
+        """Give the state of an instance as text."""
+        return TASK_STATES[self.state_codes[instance]].value
+
+    # -- outputs
+    # ----------------------------------------------------------------------------------------------------------
+
+    def keep_output(self, instance: int, value: object) -> None:
+        """Store an output that is not a plain scalar: freeze what rides in the record now, note
+        how it must be shared.
+        """
+        guard = find_guard(value.__class__)
+        if guard is not None:
+            self.guarded[instance] = guard
+            self.encoded[instance] = ABSENT
+        else:
+            self.encoded[instance] = small_output(value)
+        self.values[instance] = value
+
+    def finish_segment(self, first: int, count: int, start_ns: int, ends_ns: list[int]) -> None:
+        """Enter a static segment's results into the columns."""
+        if not count:
+            return
+        last = first + count
+        self.state_codes[first:last] = bytes((SUCCEEDED,)) * count
+        self.attempts[first:last] = _ONE * count
+        self.end_ns[first:last] = array("q", ends_ns)
+        self.segments.append((first, count, start_ns))
+        self.frontier.remaining -= count
+
+    def times_of(self, instance: int) -> tuple[int, int, int, int]:
+        """Give ready, start and end of the last attempt (monotonic ns, 0 where not reached) and
+        the worker.
+        """
+        end = self.end_ns[instance]
+        if instance in self.timings:
+            ready, start, worker = self.timings[instance]
+            return ready, start, end, worker
+        where = bisect.bisect_right(self.segments, instance, key=_first_of) - 1
+        if where >= 0:
+            first, count, start_ns = self.segments[where]
+            if instance < first + count:
+                start = self.end_ns[instance - 1] if instance > first else start_ns
+                return start, start, end, 0
+        return 0, 0, end, 0
+
+    def small_outputs(self, first: int, last: int) -> list[object] | None:
+        """Give what rides in the records of instances ``first`` to ``last - 1``."""
+        return encode_outputs(self.values[first:last], self.encoded, first)
+
+    def arguments_of(self, arguments: object) -> list[object]:
+        """Resolve bound arguments: input slots become outputs, everything else is itself."""
+        return [
+            self.select(argument) if argument.__class__ is InputSlot else argument
+            for argument in arguments  # type: ignore[attr-defined]
+        ]
+
+    def select(self, slot: InputSlot) -> object:
+        """Take an upstream output, or a part of it."""
+        value = self.output(slot.instance)
+        for step in slot.path:
+            try:
+                value = value[step]  # type: ignore[index]
+            except (KeyError, IndexError, TypeError) as error:
+                key = self.plan.tasks[slot.instance].key
+                where = ".".join(map(str, slot.path))
+                raise FlowBuilderError(
+                    f"expected {where!r} in the output of task {key!r}, found a {type(value).__name__} without {step!r}",
+                    task=key,
+                ) from error
+        return value
+
+    # -- text -------------------------------------------------------------------------------------------------------------
+
+    def write(self, instance: int, attempt: int, stream: str, text: str, level: str = "") -> None:
+        """Record text a task printed, secrets removed, up to a limit per attempt. Thread-safe."""
+        if not text:
+            return
+        if self.options.redact is not None:
+            text = self.options.redact(text)
+        slot = (instance, attempt)
+        used = self._log_bytes.get(slot, 0)
+        limit = self.options.max_log_bytes
+        if used >= limit:
+            return
+        self._log_bytes[slot] = used + len(text)
+        if used + len(text) >= limit:
+            text = text[: limit - used] + f"\n... output over {limit} characters is not recorded\n"
+        self.recorder.log(instance, attempt, stream, text, self.now_ns(), level)
+
+    @staticmethod
+    def now_ns() -> int:
+        """Read the monotonic clock."""
+        return time.monotonic_ns()
+
+    # -- reading
+    # ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def run_state(self) -> RunState:
+        """State of the run now."""
+        if self.finished is not None:
+            return self.finished
+        if self.driver is None:
+            return RunState.PENDING
+        if self.is_pausing and not self.in_flight:
+            return RunState.PAUSED
+        return RunState.RUNNING
+
+    def task_state(self, instance: int) -> TaskState:
+        """State of an instance now, including ones that are derived: ready, waiting, running."""
+        state = TASK_STATES[self.state_codes[instance]]
+        if state is not TaskState.PENDING:
+            return state
+        if instance in self.waiting:
+            return TaskState.WAITING
+        return TaskState.READY if self.frontier.is_ready(instance) else state
+
+    def counts(self) -> dict[TaskState, int]:
+        """Count the instances in each state."""
+        codes = bytes(self.state_codes)
+        found = {state: codes.count(code) for code, state in enumerate(TASK_STATES)}
+        return {state: number for state, number in found.items() if number}
+
+    def instance_of(self, key: str) -> int:
+        """Find an instance by its key.
+
+        Raises
+        ------
+        FlowBuilderError
+            If there is none; names the nearest.
+        """
+        import difflib
+
+        keys = [task.key for task in self.plan.tasks]
+        try:
+            return keys.index(key)
+        except ValueError:
+            near = difflib.get_close_matches(key, keys, 1)
+            raise FlowBuilderError(
+                f"expected the key of a task of this run, found {key!r}",
+                hint=f"did you mean {near[0]!r}?" if near else "",
+            ) from None
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Block until the run is final; return whether it is."""
+        done = threading.Event()
+        self.on_finish.append(done.set)
+        # The end may have come before the callback was there.
+        return self.finished is not None or done.wait(timeout_s)
+
+    def require_driver(self) -> Driver:
+        """Give the driver of a run that has begun."""
+        if self.driver is None:
+            raise InternalError("the run has no driver")
+        return self.driver

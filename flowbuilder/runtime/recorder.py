@@ -1,0 +1,210 @@
+"""What happened in a live run and is not on the disk yet. The driver appends, the journal's
+flusher takes.
+
+There is no lock on the driver's path: lists are appended to by their owner and cut from the front
+by the one taker, each in one
+bytecode that the interpreter does not divide.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flowbuilder.records import AttemptBlock, AttemptStarted, Event, LogChunk
+from flowbuilder.store.small_outputs import small_output
+
+if TYPE_CHECKING:
+    from flowbuilder.runtime.live_run import LiveRun
+
+__all__ = ["Recorder", "Row", "Segment", "encode_outputs"]
+
+Row = tuple[int, int, int, int, int, int, int, object]
+"""instance, attempt, state code, worker, ready, start, end (ns), small output."""
+
+_MAX_CHUNK = 65_536
+
+
+class Segment:
+    """A static inline segment while it runs: consecutive instances, of which ``len(ends)`` are
+    finished.
+    """
+
+    __slots__ = ("ends", "first", "is_open", "shown", "start_ns", "taken")
+
+    def __init__(self, first: int, start_ns: int) -> None:
+        self.first = first
+        self.start_ns = start_ns
+        self.ends: list[int] = []
+        self.taken = 0
+        self.is_open = True
+        self.shown = -1
+
+
+class Recorder:
+    """Collects the facts of one run; a `LiveSource` for the journal."""
+
+    __slots__ = ("_items", "_log_lock", "_notify", "_run", "_segment", "started")
+
+    def __init__(self, run: LiveRun) -> None:
+        self._run = run
+        self._items: list[Row | Event | Segment] = []
+        self._log_lock = threading.Lock()
+        self._segment: Segment | None = None
+        self._notify: Callable[[], None] = _nobody
+        self.started: dict[int, AttemptStarted] = {}
+        """Live attempts not recorded as started; short ones never are."""
+
+    def attach(self, notify: Callable[[], None]) -> None:
+        """Connect the journal's wake-up call."""
+        self._notify = notify
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a segment is producing rows without notifying, or attempts run whose start is
+        not on record.
+        """
+        return self._segment is not None or bool(self.started)
+
+    def row(self, row: Row) -> None:
+        """Record a finished attempt."""
+        self._items.append(row)
+        self._notify()
+
+    def event(self, event: Event) -> None:
+        """Record any other fact."""
+        self._items.append(event)
+        self._notify()
+
+    def log(
+        self, instance: int, attempt: int, stream: str, text: str, time_ns: int, level: str = ""
+    ) -> None:
+        """Record printed text; consecutive pieces of one stream become one record."""
+        with self._log_lock:
+            last = self._items[-1] if self._items else None
+            if (
+                isinstance(last, LogChunk)
+                and last.instance == instance
+                and last.attempt == attempt
+                and last.stream == stream
+                and last.level == level
+                and len(last.text) < _MAX_CHUNK
+            ):
+                last.text += text
+                return
+            self._items.append(
+                LogChunk(
+                    instance=instance,
+                    attempt=attempt,
+                    stream=stream,
+                    text=text,
+                    level=level,
+                    time_ns=time_ns,
+                )
+            )
+        self._notify()
+
+    def open_segment(self, first: int, start_ns: int) -> Segment:
+        """Begin a static segment at instance ``first``."""
+        segment = Segment(first, start_ns)
+        self._segment = segment
+        self._items.append(segment)
+        self._notify()
+        return segment
+
+    def close_segment(self, segment: Segment) -> None:
+        """End it; its rows stay until they are taken."""
+        segment.is_open = False
+        self._segment = None
+
+    def take(self) -> list[AttemptBlock | Event]:
+        """Hand over everything recorded since the last call, oldest first."""
+        pieces: list[AttemptBlock | Event] = []
+        for instance in list(self.started):
+            # The driver removes the entry before it records the end, so a start never follows its
+            # end.
+            started = self.started.pop(instance, None)
+            if started is not None:
+                pieces.append(started)
+        with self._log_lock:
+            count = len(self._items)
+            items = self._items[:count]
+            # A segment that is still open was pushed last by the driver; only log text can stand
+            # behind it.
+            kept = [item for item in items if isinstance(item, Segment) and item.is_open]
+            self._items[:count] = kept
+        rows: list[Row] = []
+        for item in items:
+            if isinstance(item, tuple):
+                rows.append(item)
+                continue
+            if rows:
+                pieces.append(_block(rows))
+                rows = []
+            if isinstance(item, Segment):
+                pieces.extend(self._segment_pieces(item))
+            else:
+                pieces.append(item)
+        if rows:
+            pieces.append(_block(rows))
+        return pieces
+
+    def _segment_pieces(self, segment: Segment) -> list[AttemptBlock | Event]:
+        taken, done = segment.taken, len(segment.ends)
+        first, last = segment.first + taken, segment.first + done
+        if taken == done:
+            # No progress since the last look: the current task is not a short one, so show that it
+            # runs.
+            if segment.is_open and segment.shown != last:
+                segment.shown = last
+                start_ns = segment.ends[-1] if segment.ends else segment.start_ns
+                return [
+                    AttemptStarted(instance=last, attempt=1, executor="inline", time_ns=start_ns)
+                ]
+            return []
+        segment.taken = done
+        block = AttemptBlock(
+            instances=array("i", range(first, last)),
+            ends_ns=array("q", segment.ends[taken:done]),
+            outputs=self._run.small_outputs(first, last),
+            first_start_ns=segment.ends[taken - 1] if taken else segment.start_ns,
+        )
+        return [block]
+
+
+def _nobody() -> None:
+    """Stand in until a journal is attached."""
+
+
+def _block(rows: list[Row]) -> AttemptBlock:
+    instances, attempts, states, workers, readies, starts, ends, outputs = zip(*rows, strict=True)
+    return AttemptBlock(
+        instances=array("i", instances),
+        attempts=array("i", attempts),
+        states=array("B", states),
+        workers=array("h", workers),
+        readies_ns=array("q", readies),
+        starts_ns=array("q", starts),
+        ends_ns=array("q", ends),
+        outputs=None if all(output is None for output in outputs) else outputs,
+    )
+
+
+def encode_outputs(
+    values: list[object], encoded: dict[int, object], first: int
+) -> list[object] | None:
+    """Turn the outputs of consecutive instances into what rides in their records; None if all are
+    None.
+    """
+    if values.count(None) == len(values):
+        return None
+    return [
+        None
+        if value is None
+        else encoded[first + row]
+        if first + row in encoded
+        else small_output(value)
+        for row, value in enumerate(values)
+    ]

@@ -1,0 +1,76 @@
+"""The fast path: consecutive plain tasks run on the driver in the plan's static order, with one
+clock read each.
+
+The end of a task is the start of the next. Nothing is allocated per task but its output and its
+end time.
+"""
+
+from __future__ import annotations
+
+from threading import get_ident
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from flowbuilder.runtime.capture import Slot, slots
+
+if TYPE_CHECKING:
+    from flowbuilder.runtime.live_run import LiveRun
+
+__all__ = ["run_segment"]
+
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def run_segment(run: LiveRun, first: int, last: int) -> tuple[int, BaseException | None]:
+    """Run instances ``first`` to ``last - 1``, all pending and plain, all parents outside
+    succeeded.
+
+    Returns
+    -------
+    tuple of int and exception or None
+        The first instance that was not finished (``last`` if all were), and what it raised. No
+        exception and an instance below
+        ``last`` mean that the run was asked to stop or pause.
+    """
+    calls, values, guarded = run.bound.calls, run.values, run.guarded
+    thread = get_ident()
+    outer = slots.get(thread)
+    slot = slots[thread] = Slot(run, first, 1)
+    start_ns = monotonic_ns()
+    segment = run.recorder.open_segment(first, start_ns)
+    record_end = segment.ends.append
+    keep_output = run.keep_output
+    instance = first
+    raised: BaseException | None = None
+    try:
+        for instance in range(first, last):
+            function, sources, arguments = calls[instance]  # type: ignore[misc]
+            slot.instance = instance
+            if sources is None:
+                output = function(*run.arguments_of(arguments))
+            elif guarded:
+                output = function(*[run.output(source) for source in sources])
+            else:
+                output = function(*[values[source] for source in sources])
+            if output.__class__ in _SCALARS:
+                values[instance] = output
+            else:
+                keep_output(instance, output)
+            record_end(monotonic_ns())
+            if run.is_stopping or run.is_pausing:
+                break
+    except BaseException as error:
+        raised = error
+    finally:
+        _restore(thread, outer)
+        done = len(segment.ends)
+        run.finish_segment(first, done, start_ns, segment.ends)
+        run.recorder.close_segment(segment)
+    return first + done, raised
+
+
+def _restore(thread: int, outer: Slot | None) -> None:
+    if outer is None:
+        slots.pop(thread, None)
+    else:
+        slots[thread] = outer

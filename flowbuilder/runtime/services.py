@@ -1,0 +1,42 @@
+"""What drivers need from their engine: executors, limits, measured durations, storage and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flowbuilder.clock import Clock
+from flowbuilder.runtime.admission import Admission
+from flowbuilder.runtime.capture import OutputRouter
+from flowbuilder.runtime.choice import MeanDurations
+from flowbuilder.runtime.executors.io_loop import IoLoop
+from flowbuilder.runtime.executors.processes import ProcessExecutor
+from flowbuilder.runtime.executors.threads import ThreadExecutor
+from flowbuilder.store.ports import ArtifactStore
+
+__all__ = ["ErrorReport", "Services"]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    """A task's failure in the user's terms: the traceback trimmed to their code, the place in
+    their text.
+    """
+
+    traceback: str
+    location: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """The engine's shared parts; built in one place, `flowbuilder.runtime.engine`."""
+
+    clock: Clock
+    threads: ThreadExecutor
+    io: IoLoop
+    processes: ProcessExecutor
+    admission: Admission
+    artifacts: ArtifactStore | None
+    explain_error: Callable[[BaseException, str], ErrorReport]
+    router: OutputRouter = field(default_factory=OutputRouter)
+    means: MeanDurations = field(default_factory=MeanDurations)
