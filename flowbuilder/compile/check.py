@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowbuilder.compile.dependency_check import check_cycles, check_parents
-from flowbuilder.compile.edges import raw_fields, task_edges
+from flowbuilder.compile.edges import edges_from, raw_fields, tasks_in
 from flowbuilder.compile.expression_check import ExpressionCheck
 from flowbuilder.compile.parameter_check import check_parameter_schemas, check_parameters
 from flowbuilder.compile.problem_list import ProblemList, task_path
@@ -48,31 +48,37 @@ def check_workflow(spec: WorkflowSpec, registry: TaskTypes) -> tuple[Problem, ..
     _check_twins(spec, problems)
     directory = Path(spec.directory or ".")
     types: dict[str, TypeCheck] = {}
+    mentions: list[set[str]] = []
     for index, task in enumerate(spec.tasks):
         check_parents(task, index, known, problems)
         type_check = types.get(task.type)
         if type_check is None:
             type_check = types[task.type] = TypeCheck(task.type, registry, directory)
-        open_paths = _check_expressions(task, index, type_check.task_type, expressions)
+        open_paths, mentioned = _check_expressions(task, index, type_check.task_type, expressions)
+        mentions.append(mentioned)
         type_check.check(task, index, open_paths, problems)
-    edges = task_edges(spec, registry)
+    found_types = {name: type_check.task_type for name, type_check in types.items()}
+    edges = edges_from(spec, found_types, mentions)
     check_cycles(spec, [[edge.parent for edge in of_task] for of_task in edges], problems)
     return problems.sorted()
 
 
 def _check_expressions(
     task: TaskSpec, index: int, task_type: TaskType | None, expressions: ExpressionCheck
-) -> frozenset[SourcePath]:
-    """Check everything that is evaluated; return where in the config it stands."""
+) -> tuple[frozenset[SourcePath], set[str]]:
+    """Check what is evaluated; return where in the config it stands and the tasks it mentions."""
+    open_paths, mentioned = _NOWHERE, set[str]()
     path = task_path(task, index)
     if task.when is not None:
-        expressions.check_condition(task, task.when, (*path, "when"))
+        mentioned |= tasks_in(expressions.check_condition(task, task.when, (*path, "when")))
     if task.env and holds_template(task.env):
-        expressions.check_template(task, task.env, (*path, "env"))
+        _, references = expressions.check_template(task, task.env, (*path, "env"))
+        mentioned |= tasks_in(references)
     if task.config and holds_template(task.config):
-        raw = raw_fields(task, task_type)
-        return expressions.check_template(task, task.config, (*path, "config"), raw)
-    return _NOWHERE
+        raw, place = raw_fields(task, task_type), (*path, "config")
+        open_paths, references = expressions.check_template(task, task.config, place, raw)
+        mentioned |= tasks_in(references)
+    return open_paths, mentioned
 
 
 def _check_twins(spec: WorkflowSpec, problems: ProblemList) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from flowbuilder.compile.expansion import Edge, EdgeKind
 from flowbuilder.errors import ExpressionError, FlowBuilderError
@@ -11,7 +11,7 @@ from flowbuilder.model import TaskSpec, WorkflowSpec
 from flowbuilder.plugins.catalogue import TaskTypes
 from flowbuilder.plugins.task_type import TaskType
 
-__all__ = ["has_own_references", "raw_fields", "task_edges"]
+__all__ = ["edges_from", "mentioned_tasks", "raw_fields", "task_edges", "tasks_in"]
 
 
 def task_edges(spec: WorkflowSpec, registry: TaskTypes) -> list[tuple[Edge, ...]]:
@@ -35,9 +35,37 @@ def task_edges(spec: WorkflowSpec, registry: TaskTypes) -> list[tuple[Edge, ...]
     -----
     About 3 us per task without expressions.
     """
-    indices = {task.name: index for index, task in enumerate(spec.tasks)}
     types = {name: _find(registry, name) for name in {task.type for task in spec.tasks}}
-    return [_edges_of(task, types[task.type], indices) for task in spec.tasks]
+    mentions = [mentioned_tasks(task, types[task.type]) for task in spec.tasks]
+    return edges_from(spec, types, mentions)
+
+
+def edges_from(
+    spec: WorkflowSpec,
+    types: Mapping[str, TaskType | None],
+    mentions: Iterable[Collection[str]],
+) -> list[tuple[Edge, ...]]:
+    """Find the dependencies of every task whose expressions have been read already.
+
+    Parameters
+    ----------
+    spec : WorkflowSpec
+        One workflow text.
+    types : mapping of str to TaskType or None
+        Every type the tasks name.
+    mentions : iterable of collections of str
+        Per task the tasks its expressions mention.
+
+    Returns
+    -------
+    list of tuple of Edge
+        As `task_edges` gives them.
+    """
+    indices = {task.name: index for index, task in enumerate(spec.tasks)}
+    return [
+        _edges_of(task, types[task.type], indices, mentioned)
+        for task, mentioned in zip(spec.tasks, mentions, strict=True)
+    ]
 
 
 def _find(registry: TaskTypes, name: str) -> TaskType | None:
@@ -48,15 +76,21 @@ def _find(registry: TaskTypes, name: str) -> TaskType | None:
 
 
 def _edges_of(
-    task: TaskSpec, task_type: TaskType | None, indices: Mapping[str, int]
+    task: TaskSpec,
+    task_type: TaskType | None,
+    indices: Mapping[str, int],
+    mentioned: Iterable[str],
 ) -> tuple[Edge, ...]:
     kinds: dict[str, EdgeKind] = {}
     for selector in task.inputs.values():
         kinds[selector.task] = EdgeKind.DATA
     for name in task.depends_on:
         kinds.setdefault(name, EdgeKind.ORDER)
-    for name in _implied(task, task_type, indices):
+    for name in mentioned:
         kinds.setdefault(name, EdgeKind.IMPLIED)
+    if task_type is not None and type(task_type).references is not TaskType.references:
+        for name in task_type.references(task.config, indices.keys()):
+            kinds.setdefault(name, EdgeKind.IMPLIED)
     if not kinds:
         return ()
     kinds.pop(task.name, None)
@@ -70,19 +104,30 @@ def _parent(edge: Edge) -> int:
     return edge.parent
 
 
-def _implied(
-    task: TaskSpec, task_type: TaskType | None, indices: Mapping[str, int]
-) -> Iterator[str]:
+def mentioned_tasks(task: TaskSpec, task_type: TaskType | None) -> set[str]:
+    """Find the tasks that a task's expressions mention.
+
+    Parameters
+    ----------
+    task : TaskSpec
+        The task.
+    task_type : TaskType or None
+        Its type, if there is one.
+
+    Returns
+    -------
+    set of str
+        Names, whether or not there are such tasks. Expressions that cannot be read mention none.
+    """
+    mentioned: set[str] = set()
     if task.when is not None:
-        yield from _tasks_in(_references(task.when))
-    if task.config:
-        if holds_template(task.config):
-            raw = raw_fields(task, task_type)
-            yield from _tasks_in(read_template(task.config, raw=raw)[0].references)
-        if task_type is not None and has_own_references(task_type):
-            yield from task_type.references(task.config, indices.keys())
+        mentioned |= tasks_in(_references(task.when))
+    if task.config and holds_template(task.config):
+        raw = raw_fields(task, task_type)
+        mentioned |= tasks_in(read_template(task.config, raw=raw)[0].references)
     if task.env and holds_template(task.env):
-        yield from _tasks_in(read_template(task.env)[0].references)
+        mentioned |= tasks_in(read_template(task.env)[0].references)
+    return mentioned
 
 
 def _references(condition: str) -> Collection[tuple[str, ...]]:
@@ -92,8 +137,9 @@ def _references(condition: str) -> Collection[tuple[str, ...]]:
         return ()
 
 
-def _tasks_in(references: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    return (reference[1] for reference in references if reference[0] == "tasks")
+def tasks_in(references: Iterable[tuple[str, ...]]) -> set[str]:
+    """Pick the names of tasks out of an expression's references."""
+    return {reference[1] for reference in references if reference[0] == "tasks"}
 
 
 def raw_fields(task: TaskSpec, task_type: TaskType | None) -> Collection[str]:
@@ -114,8 +160,3 @@ def raw_fields(task: TaskSpec, task_type: TaskType | None) -> Collection[str]:
     """
     declared = task_type.raw_fields if task_type is not None else frozenset()
     return declared | {"tasks"} if task.type == "workflow" else declared
-
-
-def has_own_references(task_type: TaskType) -> bool:
-    """Tell whether a type looks for mentions of tasks at all; most do not."""
-    return type(task_type).references is not TaskType.references

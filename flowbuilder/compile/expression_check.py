@@ -45,7 +45,7 @@ class ExpressionCheck:
 
     def check_template(
         self, task: TaskSpec, value: object, path: SourcePath, raw: Collection[str] = ()
-    ) -> frozenset[SourcePath]:
+    ) -> tuple[frozenset[SourcePath], frozenset[tuple[str, ...]]]:
         """Check a config tree, or a task's environment.
 
         Parameters
@@ -61,8 +61,10 @@ class ExpressionCheck:
 
         Returns
         -------
-        frozenset of path
+        open_paths : frozenset of path
             Where in the tree expressions stand, readable or not.
+        references : frozenset of tuple
+            What they mention.
         """
         template, failures = read_template(value, raw=raw)
         for below, error in failures:
@@ -70,9 +72,12 @@ class ExpressionCheck:
         for below, expression in template.sites:
             self._check(task, expression, (*path, *below))
         readable = [below for below, _ in template.sites]
-        return frozenset([*readable, *(below for below, _ in failures)])
+        open_paths = frozenset([*readable, *(below for below, _ in failures)])
+        return open_paths, template.references
 
-    def check_condition(self, task: TaskSpec, text: str, path: SourcePath) -> None:
+    def check_condition(
+        self, task: TaskSpec, text: str, path: SourcePath
+    ) -> frozenset[tuple[str, ...]]:
         """Check a ``when``.
 
         Parameters
@@ -83,12 +88,17 @@ class ExpressionCheck:
             A bare expression.
         path : tuple
             Where it stands in the source.
+
+        Returns
+        -------
+        frozenset of tuple
+            What it mentions.
         """
         try:
             expression = read_expression(text)
         except ExpressionError as error:
             self._note(task, error, path)
-            return
+            return frozenset()
         self._check(task, expression, path)
         if expression.is_constant:
             self._problems.add(
@@ -99,6 +109,7 @@ class ExpressionCheck:
                 code="constant-condition",
                 severity="warning",
             )
+        return expression.references
 
     def _check(self, task: TaskSpec, expression: Expression, path: SourcePath) -> None:
         try:

@@ -194,7 +194,7 @@ def _executor_conflict(task: TaskSpec, task_type: TaskType) -> tuple[str, str]:
         return message, "use 'executor: thread' or leave it out"
     if executor is ExecutorKind.PROCESS and not task_type.can_leave(task.config):
         message = f"a task of type {task.type!r} cannot leave this process"
-        return message, "use 'executor: thread' or leave it out"
+        return message, "leave 'executor' out"
     if task_type.is_async and executor in {ExecutorKind.INLINE, ExecutorKind.THREAD}:
         message = f"a task of type {task.type!r} runs on the I/O loop, it cannot run {executor}"
         return message, "leave 'executor' out"

@@ -15,7 +15,7 @@ from flowbuilder.expressions.scope import Scope
 from flowbuilder.expressions.spelling import spelling_hint
 from flowbuilder.expressions.tokens import check_size
 
-__all__ = ["Expression", "parse_expression", "read_expression"]
+__all__ = ["Expression", "parse_expression", "read_expression", "read_lookup"]
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 _QUOTED = re.compile(r"'[^'\\\n]*'|\"[^\"\\\n]*\"")
@@ -184,12 +184,11 @@ def look_up(scope: Scope, path: Path) -> object:
 
 
 def _named(path: Path) -> tuple[str, ...]:
-    names: list[str] = []
-    for step in path:
+    for position, step in enumerate(path):
         if not isinstance(step, str):
+            path = path[:position]
             break
-        names.append(step)
-    return tuple(names)
+    return path  # type: ignore[return-value]
 
 
 def parse_expression(text: str) -> Expression:
@@ -239,15 +238,32 @@ def read_expression(text: str) -> Expression:
     About 3 us for a path.
     """
     check_size(text)
-    path = read_path(text)
+    lookup = read_lookup(text)
+    if lookup is not None:
+        return lookup
     text = text.strip()
-    if path is not None:
-        return _Lookup(text, path)
     literal = _literal(text)
     if literal is not None:
         return literal
     plan = outline(text)
     return _Computed(text, plan) if plan.path is None else _Lookup(text, plan.path)
+
+
+def read_lookup(text: str) -> Expression | None:
+    """Read an expression if it is, at first sight, only a path; about 1.5 us.
+
+    Parameters
+    ----------
+    text : str
+        At most `MAX_SOURCE_BYTES` long.
+
+    Returns
+    -------
+    Expression or None
+        None if it is something else, or a path that takes more than a glance.
+    """
+    path = read_path(text)
+    return None if path is None else _Lookup(text.strip(), path)
 
 
 def _literal(text: str) -> Expression | None:

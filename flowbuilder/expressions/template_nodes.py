@@ -114,7 +114,7 @@ class Reading:
         """Compile the part at ``path``; what cannot be read becomes a problem and stays."""
         if isinstance(value, str):
             return self._text(value, path) if OPENING in value else Constant(value)
-        if not isinstance(value, Mapping | list | tuple):
+        if not isinstance(value, dict | list | tuple | Mapping):  # the usual kinds first
             return Constant(value)
         if id(value) not in self._known:
             self._known[id(value)] = None
