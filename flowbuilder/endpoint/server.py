@@ -134,16 +134,7 @@ class EndpointServer:
         with self._lock:
             if self._listener is not None:
                 return self._entry
-            try:
-                listener = Listener(self._folder, self._entry, is_tcp=self._is_tcp)
-                self._entry = listener.entry
-                register(self._entry, self._folder)
-            except OSError as error:
-                raise EndpointError(
-                    f"expected to listen in {str(self._folder)!r}, found {error}",
-                    hint="set FLOWBUILDER_RUNTIME_DIR to a folder of your own",
-                ) from error
-            self._listener = listener
+            listener = self._listener = self._listen()
             wake, self._stop = socket.socketpair()
             self._thread = threading.Thread(
                 target=self._accept, args=(listener, wake), name="endpoint", daemon=True
@@ -177,6 +168,24 @@ class EndpointServer:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    def _listen(self) -> Listener:
+        listener = None
+        try:
+            listener = Listener(self._folder, self._entry, is_tcp=self._is_tcp)
+            register(listener.entry, self._folder)
+        except (OSError, EndpointError) as error:
+            if listener is not None:
+                listener.close()
+                unregister(listener.entry, self._folder)
+            if isinstance(error, EndpointError):
+                raise
+            raise EndpointError(
+                f"expected to listen in {str(self._folder)!r}, found {error}",
+                hint="set FLOWBUILDER_RUNTIME_DIR to a folder of your own",
+            ) from error
+        self._entry = listener.entry
+        return listener
 
     def abandon(self) -> None:
         """Close the descriptors in a forked child, whose copies would keep the socket answering."""

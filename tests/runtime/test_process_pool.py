@@ -396,6 +396,27 @@ def test_idle_worker_that_was_killed_is_replaced(call):
     assert call.value(os.getpid) != pid
 
 
+@posix
+@pytest.mark.parametrize("missing", ["pidfd_open", "waitid", "both"])
+def test_death_and_kill_are_noticed_where_the_system_helps_less(new_pool, monkeypatch, missing):
+    for name in ("pidfd_open", "waitid") if missing == "both" else (missing,):
+        monkeypatch.delattr(os, name, raising=False)
+    call = new_pool()
+
+    def die_keeping_the_pipes_open():
+        if os.fork() == 0:
+            threading.Event().wait(3)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert call(die_keeping_the_pipes_open).exit_code == -signal.SIGKILL
+    ticket = call.start(block)
+    assert wait_until(lambda: call.text() == "started\n")
+    ticket.kill()
+    assert call.next().kind == "cancelled"
+    assert call.value(abs, -1) == 1
+
+
 # Cancelling
 
 
@@ -445,6 +466,20 @@ def test_kill_takes_a_waiting_call_from_the_queue(new_pool):
     assert outcome.kind == "cancelled"
     assert call.next().kind == "cancelled"
     assert waiting.text() == ""
+
+
+def test_ten_thousand_waiting_calls_are_killed_at_once(new_pool):
+    call = new_pool(1)
+    running = call.start(block)
+    tickets = [call.start(print, n) for n in range(10_000)]
+
+    for ticket in tickets:
+        ticket.kill()
+    running.kill()
+
+    assert {call.next().kind for _ in range(10_001)} == {"cancelled"}
+    assert call.value(abs, -1) == 1
+    assert "0" not in call.text()
 
 
 def test_kill_after_the_end_does_nothing(call):
