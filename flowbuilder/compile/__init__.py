@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flowbuilder.compile.compiler import compile_workflow
+    from flowbuilder.compile.compiler import compile_workflow, validate_workflow
     from flowbuilder.compile.expand import expand_workflow
     from flowbuilder.compile.expansion import CompiledWorkflow, Expansion
     from flowbuilder.compile.explain import explain_plan
@@ -20,6 +20,7 @@ __all__ = [
     "compile_workflow",
     "expand_workflow",
     "explain_plan",
+    "validate_workflow",
 ]
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "compile_workflow": "compiler",
     "expand_workflow": "expand",
     "explain_plan": "explain",
+    "validate_workflow": "compiler",
 }
 
 

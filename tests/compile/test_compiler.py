@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowbuilder.compile.compiler import compile_workflow
+from flowbuilder.compile.compiler import compile_workflow, validate_workflow
 from flowbuilder.definition import read_file, read_workflow
 from flowbuilder.errors import CycleError, WorkflowValidationError
 from flowbuilder.model import Parameter, TaskSpec, WorkflowSpec
@@ -360,3 +360,45 @@ def test_equal_copies_of_a_pure_sub_workflow_run_once(tmp_path, registry):
     named = keys(plan)
     twins = {named[i]: named[twin] for i, twin in enumerate(plan.twins) if twin >= 0}
     assert twins == {"b/(enter)": "a/(enter)", "b/one": "a/one", "b/two": "a/two", "b": "a"}
+
+
+def test_validation_reports_the_workflow_and_what_it_includes_at_once(tmp_path, registry):
+    (tmp_path / "part.yaml").write_text("name: p\ntasks: [{name: x, type: nonsense}]\n")
+    (tmp_path / "w.yaml").write_text(
+        "name: w\n"
+        "tasks:\n"
+        "  - {name: a, type: work, depends_on: zzz}\n"
+        "  - {name: b, type: workflow, config: {file: part.yaml}}\n"
+        "  - {name: c, type: workflow, config: {file: part.yaml}}\n"
+    )
+    spec = read_file(tmp_path / "w.yaml").spec
+
+    problems = validate_workflow(spec, registry)
+
+    assert [problem.code for problem in problems] == ["unknown-task", "unknown-task-type"]
+    assert problems[1].location.file.endswith("part.yaml")
+    with pytest.raises(WorkflowValidationError) as caught:
+        compile_workflow(spec, registry)
+    assert caught.value.problems == problems
+
+
+def test_validation_of_a_sound_workflow_finds_nothing(workflow, registry):
+    assert validate_workflow(workflow("a -> b"), registry) == ()
+
+
+def test_cycle_in_an_included_file_is_placed_there(tmp_path, registry):
+    (tmp_path / "part.yaml").write_text(
+        "name: p\ntasks:\n"
+        "  - {name: x, type: work, depends_on: y}\n"
+        "  - {name: y, type: work, depends_on: x}\n"
+    )
+    (tmp_path / "w.yaml").write_text(
+        "name: w\ntasks: [{name: b, type: workflow, config: {file: part.yaml}}]\n"
+    )
+
+    with pytest.raises(WorkflowValidationError) as caught:
+        compile_workflow(read_file(tmp_path / "w.yaml").spec, registry)
+
+    (problem,) = caught.value.problems
+    assert problem.code == "cycle"
+    assert problem.location.line == 3

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from flowbuilder.compile.compiler import read_included
-from flowbuilder.compile.expand import MAX_DEPTH, expand_workflow
+from flowbuilder.compile.expand import expand_workflow
 from flowbuilder.compile.expansion import EdgeKind, Role
 from flowbuilder.compile.fingerprint import workflow_fingerprint
+from flowbuilder.compile.unfolding import MAX_DEPTH
 from flowbuilder.definition import read_file, read_workflow
 from flowbuilder.errors import WorkflowValidationError
 
