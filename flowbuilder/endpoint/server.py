@@ -9,27 +9,21 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import hmac
 import logging
 import os
 import selectors
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
-import msgspec
-
-from flowbuilder._version import __version__
+from flowbuilder.endpoint.dispatch import Dispatcher
 from flowbuilder.endpoint.frames import (
-    MAX_FRAME_BYTES,
     MAX_REQUEST_BYTES,
-    PROTOCOL,
     Answer,
     FrameError,
-    Request,
     decode_request,
     encode,
     receive_frame,
@@ -38,7 +32,7 @@ from flowbuilder.endpoint.frames import (
 from flowbuilder.endpoint.host import EngineHost
 from flowbuilder.endpoint.listener import Listener
 from flowbuilder.endpoint.registry import EngineEntry, describe_process, register, unregister
-from flowbuilder.errors import EndpointError, FlowBuilderError
+from flowbuilder.errors import EndpointError
 
 __all__ = ["MAX_CONNECTIONS", "EndpointServer"]
 
@@ -49,32 +43,6 @@ _IDLE_S = 900.0
 _ACCEPT_PAUSE_S = 0.2
 _log = logging.getLogger(__name__)
 _servers: weakref.WeakSet[EndpointServer] = weakref.WeakSet()
-
-
-_Params = TypeVar("_Params", bound=msgspec.Struct)
-
-
-class _NoParams(msgspec.Struct):
-    """Of methods without arguments."""
-
-
-class _RunParams(msgspec.Struct):
-    run: str
-
-
-class _CancelParams(msgspec.Struct):
-    run: str
-    task: str | None = None
-
-
-class _RequestParams(msgspec.Struct):
-    request: dict[str, object]
-
-
-class _HelloParams(msgspec.Struct):
-    protocol: int = 0
-    version: str = ""
-    token: str = ""
 
 
 class EndpointServer:
@@ -100,7 +68,7 @@ class EndpointServer:
     def __init__(
         self, host: EngineHost, *, folder: Path, info: Mapping[str, str], is_tcp: bool = False
     ) -> None:
-        self._host = host
+        self._dispatcher = Dispatcher(host, info["engine_id"])
         self._folder = folder
         self._is_tcp = is_tcp
         self._pid = os.getpid()
@@ -268,12 +236,10 @@ class EndpointServer:
             if data is None:
                 return False
             request = decode_request(data)
-            params = _convert(request, _HelloParams)
+            answer = self._dispatcher.greet(request, token)
         except FrameError as error:
             _refuse(connection, Answer(error=str(error), code="malformed"))
             return False
-        refusal = _judge(request, params, token)
-        answer = refusal or self._call(request, self._hello)[0]
         send_frame(connection, encode(answer))
         return not answer.error
 
@@ -288,8 +254,7 @@ class EndpointServer:
         if data is None:
             return False
         try:
-            request = decode_request(data)
-            answer, binary = self._dispatch(request)
+            answer, binary = self._dispatcher.answer(decode_request(data))
         except FrameError as error:
             answer, binary = Answer(error=str(error), code="malformed"), b""
         connection.settimeout(_PATIENCE_S)
@@ -297,81 +262,6 @@ class EndpointServer:
         if answer.is_binary:
             send_frame(connection, binary)
         return True
-
-    def _dispatch(self, request: Request) -> tuple[Answer, bytes]:
-        """Choose the method; only those named here can be called."""
-        host = self._host
-        match request.method:
-            case "hello":
-                return self._call(request, self._hello)
-            case "start":
-                start = _convert(request, _RequestParams)
-                return self._call(request, lambda: host.start(start.request))
-            case "cancel":
-                cancel = _convert(request, _CancelParams)
-                return self._call(request, lambda: host.cancel(cancel.run, cancel.task))
-            case "pause" | "resume" | "inspect":
-                run = _convert(request, _RunParams).run
-                return self._call(request, lambda: getattr(host, request.method)(run))
-            case "variables":
-                _convert(request, _NoParams)
-                return self._call(request, host.variables)
-            case "page":
-                page = _convert(request, _RequestParams)
-                return self._call(request, lambda: host.page(page.request))
-        text = f"expected a method of this endpoint, found {request.method[:80]!r}"
-        return Answer(id=request.id, error=text, code="unknown-method"), b""
-
-    def _call(self, request: Request, method: Callable[[], object]) -> tuple[Answer, bytes]:
-        """Call the engine; whatever goes wrong there becomes an answer."""
-        try:
-            result = method()
-            if isinstance(result, bytes):
-                if len(result) > MAX_FRAME_BYTES:
-                    raise EndpointError("expected a page below 4 GiB; ask for fewer rows")  # noqa: TRY301
-                return Answer(id=request.id, is_binary=True), result
-            encoded = msgspec.Raw(encode(result))
-        except FlowBuilderError as error:
-            return Answer(id=request.id, error=str(error), code="failed"), b""
-        except Exception as error:
-            _log.exception("the engine failed at a request to %s", request.method[:80])
-            text = f"the engine failed at {request.method[:80]!r}: {type(error).__name__}: {error}"
-            return Answer(id=request.id, error=text, code="internal"), b""
-        return Answer(id=request.id, result=encoded), b""
-
-    def _hello(self) -> dict[str, object]:
-        facts = {
-            "engine_id": self._entry.engine_id,
-            "pid": self._entry.pid,
-            "protocol": PROTOCOL,
-            "version": __version__,
-        }
-        return {**self._host.hello(), **facts}
-
-
-def _judge(request: Request, params: _HelloParams, token: str) -> Answer | None:
-    """Find the reason to turn a client away, if there is one."""
-    if request.method != "hello":
-        text = f"expected 'hello' first, found {request.method[:80]!r}"
-        return Answer(id=request.id, error=text, code="refused")
-    if token and not hmac.compare_digest(token.encode(), params.token.encode()):
-        text = "expected the token of this engine, found another"
-        return Answer(id=request.id, error=text, code="refused")
-    if params.protocol != PROTOCOL:
-        text = (
-            f"expected endpoint protocol {PROTOCOL} of flowbuilder {__version__},"
-            f" found {params.protocol} of {params.version[:40]!r}; install the same version"
-        )
-        return Answer(id=request.id, error=text, code="version")
-    return None
-
-
-def _convert(request: Request, kind: type[_Params]) -> _Params:
-    """Check the arguments of a request."""
-    try:
-        return msgspec.convert(request.params, kind)
-    except msgspec.ValidationError as error:
-        raise FrameError(f"{request.method[:80]!r} got wrong arguments: {error}") from error
 
 
 def _refuse(connection: socket.socket, answer: Answer) -> None:

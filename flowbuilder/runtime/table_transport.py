@@ -26,11 +26,17 @@ from typing import TYPE_CHECKING, Any
 
 from flowbuilder.errors import StorageError
 from flowbuilder.runtime.machine import memory_available_bytes
+from flowbuilder.runtime.table_links import (
+    forget_file,
+    link_table,
+    record_file,
+    table_signature,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
-__all__ = ["TableRef", "adopting", "export_table", "forget", "import_table", "release"]
+__all__ = ["TableRef", "adopting", "export_table", "import_table", "release"]
 
 LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow"})
 """Where the types with their own way of travelling come from."""
@@ -41,11 +47,6 @@ _ALIGNMENT = 64
 
 _names = itertools.count()
 _adoption = threading.local()
-# Tables whose bytes are in a file right now: path and owner of the buffers, by where these are. An
-# entry counts only while the owner lives, because memory is used again. Plain dictionaries without
-# a lock: finalizers change them, and a finalizer may run inside any locked region.
-_files: dict[object, tuple[str, weakref.ref[object]]] = {}
-_signature_by_path: dict[str, object] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def import_table(ref: TableRef) -> object:
     path = _adopted(ref.path)
     mapping = _map(path, mmap.ACCESS_READ)
     reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapping)))
-    _record(_signature(reader.read_all()), path, mapping)
+    record_file(table_signature(reader.read_all()), path, mapping)
     # The mapping lives as long as any buffer in it, whichever library holds that; so does the name,
     # because a hand-over by link needs it.
     weakref.finalize(mapping, _release_in, os.getpid(), path)
@@ -160,16 +161,9 @@ def adopting() -> Iterator[None]:
 
 def release(path: str) -> None:
     """Remove a file whose receiver has mapped it or will never do so; mappings stay valid."""
-    forget(path)
+    forget_file(path)
     with contextlib.suppress(OSError):
         Path(path).unlink()
-
-
-def forget(path: str) -> None:
-    """Stop handing a file out by link, because its name now belongs to somebody else."""
-    signature = _signature_by_path.pop(path, None)
-    if signature is not None and _files.get(signature, ("",))[0] == path:
-        _files.pop(signature, None)
 
 
 def _is_large_array(array: Any) -> bool:
@@ -186,13 +180,13 @@ def _export_arrow(kind: str, table: pa.Table, owner: object, folders: Sequence[P
     size = table.nbytes
     if size < FILE_FROM_BYTES:
         return _export_inline(kind, table)
-    signature = _signature(table)
-    path = _link(signature, folders)
+    signature = table_signature(table)
+    path = _link_somewhere(signature, folders)
     if path is None:
         path = _write_somewhere(size, folders, ".arrow", lambda path: _write_ipc(table, path))
         # A polars frame can be changed in place while the file is on its way; Arrow cannot.
         if kind != "polars.DataFrame":
-            _record(signature, path, owner)
+            record_file(signature, path, owner)
     return TableRef(kind, path, Path(path).stat().st_size)
 
 
@@ -253,6 +247,11 @@ def _import_buffers(ref: TableRef) -> object:
     view = memoryview(mapping)
     parts = [view[start : start + length] for start, length in ref.spans]
     return pickle.loads(ref.data, buffers=parts)
+
+
+def _link_somewhere(signature: object, folders: Sequence[Path]) -> str | None:
+    paths = (_new_name(folder, ".arrow") for folder in folders)
+    return next((path for path in paths if link_table(signature, path)), None)
 
 
 def _write_somewhere(
@@ -354,53 +353,6 @@ def _adopted(path: str) -> str:
         source.rename(target)
         return target
     return path
-
-
-def _link(signature: object, folders: Sequence[Path]) -> str | None:
-    """Give a table that is in a file a second name; None if it is not, or the name is gone."""
-    known, owner = _files.get(signature, ("", None)) if signature is not None else ("", None)
-    if owner is None or owner() is None:
-        return None
-    for folder in folders:
-        path = _new_name(folder, ".arrow")
-        with contextlib.suppress(OSError):
-            os.link(known, path)
-            return path
-    return None
-
-
-def _record(signature: object, path: str, owner: object) -> None:
-    if signature is not None:
-        _files[signature] = path, weakref.ref(owner)
-        _signature_by_path[path] = signature
-
-
-def _signature(table: pa.Table) -> object:
-    """Identify a table by where its bytes are; None if `buffers` does not show all of them."""
-    import pyarrow as pa
-
-    flat = (
-        pa.types.is_primitive,
-        pa.types.is_string,
-        pa.types.is_large_string,
-        pa.types.is_string_view,
-        pa.types.is_binary,
-        pa.types.is_large_binary,
-        pa.types.is_binary_view,
-        pa.types.is_decimal,
-    )
-    if not all(any(check(kind) for check in flat) for kind in table.schema.types):
-        return None
-    chunks = tuple(
-        (
-            chunk.offset,
-            len(chunk),
-            *(buffer.address if buffer else 0 for buffer in chunk.buffers()),
-        )
-        for column in table.columns
-        for chunk in column.chunks
-    )
-    return table.schema.serialize().to_pybytes(), table.num_rows, chunks
 
 
 def _new_name(folder: Path, suffix: str) -> str:

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import TextIO, cast
 
 from flowbuilder.runtime.payload import Payload, dump_payload, load_payload
-from flowbuilder.runtime.table_transport import forget
+from flowbuilder.runtime.table_links import forget_file
 from flowbuilder.runtime.worker_channel import Channel
 from flowbuilder.runtime.worker_messages import Reply, Request, WorkerStart
 
@@ -80,7 +80,7 @@ class _Worker:
         self._channel.send([pickle.dumps(reply, protocol=5), *payload.parts])
         # From here on the engine owns the files.
         for path in payload.paths:
-            forget(path)
+            forget_file(path)
         self._restore_environment()
 
     def _answer(self, request: Request, parts: list[bytearray]) -> tuple[Reply, Payload]:

@@ -81,10 +81,10 @@ def runtime():
 def server(request, runtime):
     if request.param == "unix" and not hasattr(socket, "AF_UNIX"):
         pytest.skip("no Unix sockets here")
+    host = FakeHost()
     info = {"engine_id": "e-1", "project": "/p", "data_dir": str(runtime)}
-    with EndpointServer(
-        FakeHost(), folder=runtime, info=info, is_tcp=request.param == "tcp"
-    ) as server:
+    with EndpointServer(host, folder=runtime, info=info, is_tcp=request.param == "tcp") as server:
+        server.host = host
         yield server
 
 
@@ -120,7 +120,7 @@ def greeting(entry, **changes):
 
 
 def test_every_method_reaches_the_engine(server, client):
-    host = server._host
+    host = server.host
 
     assert client.info["runs"] == ["r"]
     assert client.hello()["pid"] == os.getpid()
@@ -243,7 +243,7 @@ def test_nothing_is_done_before_the_greeting(server):
             "malformed",
         )
         assert connection.recv(1) == b""
-    assert server._host.calls == []
+    assert server.host.calls == []
 
 
 @pytest.mark.parametrize("token", ["", "0" * 64, "é"])
@@ -352,7 +352,7 @@ def test_noise_never_harms_the_endpoint(server, chunks, is_framed, is_greeted):
 
     with connect(server.entry) as client:
         assert client.inspect("r")
-    assert server._host.calls == []
+    assert server.host.calls == []
 
 
 json_like = st.recursive(
@@ -371,7 +371,7 @@ json_like = st.recursive(
 def test_request_arrives_as_it_was_sent(server, client, request):
     client.start(request)
 
-    assert server._host.calls.pop() == ("start", request)
+    assert server.host.calls.pop() == ("start", request)
 
 
 def test_client_is_shared_by_threads(client):

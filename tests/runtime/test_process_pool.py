@@ -801,7 +801,8 @@ def helper(x):
 
 over = threading.Event()
 outcomes = []
-pool = ProcessPool(1, scratch=Path(sys.argv[1]))
+scratch = Path(sys.argv[1])
+pool = ProcessPool(1, scratch=scratch, memory_root=scratch / "absent")
 ticket = pool.submit(
     RemoteCall(body, (sys.argv[2],)),
     done=lambda outcome: (outcomes.append(outcome), over.set()),

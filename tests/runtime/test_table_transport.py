@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowbuilder.errors import StorageError
-from flowbuilder.runtime import table_transport
+from flowbuilder.runtime import table_links, table_transport
 from flowbuilder.runtime.payload import dump_payload, load_payload
 from flowbuilder.runtime.table_transport import adopting, export_table, import_table, release
 from flowbuilder.runtime.transport_folder import TransportFolder
@@ -255,7 +255,7 @@ def test_file_lives_exactly_as_long_as_its_data(folder):
     assert column[N - 1].as_py() == N - 1
     del column
     assert not Path(ref.path).exists()
-    assert ref.path not in table_transport._signature_by_path
+    assert ref.path not in table_links._signature_by_path
 
 
 def test_adopted_file_leaves_the_folder_of_its_writer(folder):
