@@ -1,0 +1,109 @@
+"""The task type ``shell``: an external command, its output the task's output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
+from flowbuilder.tasks.command import OUTPUT_PROPERTIES, CommandOptions, run_command
+from flowbuilder.vocabulary import Effects, ExecutorKind
+
+__all__ = ["ShellTask"]
+
+
+class ShellTask(TaskType):
+    """Runs a command through ``/bin/sh -c``, or a program with arguments and no shell.
+
+    Notes
+    -----
+    The command leads a process group of its own. When it ends or is cancelled, what is left of the
+    group gets TERM and, five seconds later, KILL; a process meant to outlive the task has to leave
+    the group (``setsid``). Standard input is closed.
+
+    Data reaches the command through arguments and environment variables only. A ``${{ }}`` in
+    ``argv`` or ``env`` is rendered as text. In ``command`` it becomes a quoted reference to a
+    variable that holds the value, so the shell never parses data. Every input port whose value is
+    text, a number or a boolean of at most 8,192 characters is also there as
+    ``FLOWBUILDER_INPUT_<PORT>``, beside ``FLOWBUILDER_RUN_ID``, ``FLOWBUILDER_TASK`` and
+    ``FLOWBUILDER_ATTEMPT``.
+    """
+
+    name = "shell"
+    summary = "Run a shell command or a program."
+    shell_fields = frozenset({"command"})
+    writes_own_output = True
+    only_waits = True
+    executor = ExecutorKind.AUTO
+    schema: ClassVar[Mapping[str, object]] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "command": {
+                "type": "string",
+                "title": "Command",
+                "description": "For /bin/sh (Windows: cmd.exe); a ${{ }} becomes a variable.",
+                "minLength": 1,
+            },
+            "argv": {
+                "type": "array",
+                "title": "Arguments",
+                "description": "Program and arguments, run without a shell; instead of command.",
+                "items": {"type": ["string", "number", "boolean"]},
+                "minItems": 1,
+            },
+            **OUTPUT_PROPERTIES,
+        },
+    }
+
+    def effects(self, config: Mapping[str, object]) -> Effects:
+        """Expect anything of a command."""
+        del config
+        return Effects.EXTERNAL
+
+    def check(self, config: Mapping[str, object], directory: Path) -> Iterable[Finding]:
+        """Demand exactly one of ``command`` and ``argv``, and a known encoding."""
+        del directory
+        if ("command" in config) == ("argv" in config):
+            found = "both" if "command" in config else "neither"
+            yield Finding(
+                f"expected either 'command' or 'argv', found {found}",
+                hint="command runs in a shell, argv without one",
+            )
+        yield from check_encoding(config)
+
+    def run(self, call: TaskCall) -> object:
+        """Run the command and give its output."""
+        argv = call.config.get("argv")
+        if isinstance(argv, list):
+            arguments = [_argument(item) for item in argv]
+        else:
+            arguments = _through_shell(str(call.config["command"]))
+        return run_command(call, arguments, CommandOptions.from_config(call.config))
+
+
+def check_encoding(config: Mapping[str, object]) -> Iterable[Finding]:
+    """Find an encoding Python does not know."""
+    import codecs
+
+    encoding = config.get("encoding", "utf-8")
+    if not isinstance(encoding, str) or "${{" in encoding:
+        return
+    try:
+        codecs.getincrementaldecoder(encoding)
+    except (LookupError, ValueError):
+        yield Finding(
+            f"expected an encoding such as utf-8 or latin-1, found {encoding!r}", ("encoding",)
+        )
+
+
+def _argument(item: object) -> str:
+    return ("true" if item else "false") if isinstance(item, bool) else str(item)
+
+
+def _through_shell(command: str) -> list[str]:
+    if os.name == "posix":
+        return ["/bin/sh", "-c", command]
+    return [os.environ.get("COMSPEC", "cmd.exe"), "/d", "/s", "/c", command]
