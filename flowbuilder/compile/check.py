@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flowbuilder.compile.dependency_check import check_cycles, check_parents
 from flowbuilder.compile.edges import edges_from, raw_fields, tasks_in
+from flowbuilder.compile.expansion import Edge
 from flowbuilder.compile.expression_check import ExpressionCheck
 from flowbuilder.compile.parameter_check import check_parameter_schemas, check_parameters
 from flowbuilder.compile.problem_list import ProblemList, task_path
@@ -17,7 +18,7 @@ from flowbuilder.model.names import fold_name
 from flowbuilder.plugins.catalogue import TaskTypes
 from flowbuilder.plugins.task_type import TaskType
 
-__all__ = ["check_parameters", "check_workflow"]
+__all__ = ["check_parameters", "check_with_edges", "check_workflow"]
 
 _NOWHERE: frozenset[SourcePath] = frozenset()
 
@@ -41,6 +42,26 @@ def check_workflow(spec: WorkflowSpec, registry: TaskTypes) -> tuple[Problem, ..
     -----
     About 10 us per task; places are looked up only for problems.
     """
+    return check_with_edges(spec, registry)[0]
+
+
+def check_with_edges(
+    spec: WorkflowSpec, registry: TaskTypes
+) -> tuple[tuple[Problem, ...], list[tuple[Edge, ...]]]:
+    """Check a workflow and hand out the dependencies found on the way.
+
+    Parameters
+    ----------
+    spec, registry :
+        As for `check_workflow`.
+
+    Returns
+    -------
+    problems : tuple of Problem
+        As `check_workflow` gives them.
+    edges : list of tuple of Edge
+        As `task_edges` gives them.
+    """
     problems = ProblemList(spec)
     known = {task.name: index for index, task in enumerate(spec.tasks)}
     expressions = ExpressionCheck(spec, problems)
@@ -60,7 +81,7 @@ def check_workflow(spec: WorkflowSpec, registry: TaskTypes) -> tuple[Problem, ..
     found_types = {name: type_check.task_type for name, type_check in types.items()}
     edges = edges_from(spec, found_types, mentions)
     check_cycles(spec, [[edge.parent for edge in of_task] for of_task in edges], problems)
-    return problems.sorted()
+    return problems.sorted(), edges
 
 
 def _check_expressions(

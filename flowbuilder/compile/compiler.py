@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from flowbuilder.compile.assembly import PlanRequest, assemble_plan
-from flowbuilder.compile.check import check_workflow
-from flowbuilder.compile.edges import task_edges
+from flowbuilder.compile.check import check_with_edges, check_workflow
 from flowbuilder.compile.expand import expand_workflow, inner_problems
-from flowbuilder.compile.expansion import CompiledWorkflow
+from flowbuilder.compile.expansion import CompiledWorkflow, Edge
 from flowbuilder.compile.fingerprint import workflow_fingerprint
 from flowbuilder.compile.folding import fold_expansion
 from flowbuilder.compile.inclusion import ReadWorkflow
@@ -82,11 +81,11 @@ def compile_workflow(
     """
     with paused_collector():
         read = read or read_included
-        problems = check_workflow(spec, registry)
+        problems, edges = check_with_edges(spec, registry)
         if _has_errors(problems):
             problems += inner_problems(spec, registry, read=read)
-            raise _failure(spec, registry, problems)
-        expansion = expand_workflow(spec, registry, read=read)
+            raise _failure(spec, edges, problems)
+        expansion = expand_workflow(spec, registry, read=read, edges=edges)
         fingerprint = workflow_fingerprint(expansion)
         expansion = fold_expansion(expansion, registry)
         request = PlanRequest(
@@ -135,13 +134,12 @@ def _has_errors(problems: Iterable[Problem]) -> bool:
 
 
 def _failure(
-    spec: WorkflowSpec, registry: TaskTypes, problems: Sequence[Problem]
+    spec: WorkflowSpec, edges: Sequence[tuple[Edge, ...]], problems: Sequence[Problem]
 ) -> CycleError | WorkflowValidationError:
     """Choose the error: a cycle has one of its own if nothing else is wrong."""
     errors = [problem for problem in problems if problem.severity == "error"]
     if all(problem.code == _CYCLE_CODE for problem in errors):
-        rows = [[edge.parent for edge in edges] for edges in task_edges(spec, registry)]
-        cycle = find_cycle(rows)
+        cycle = find_cycle([[edge.parent for edge in of_task] for of_task in edges])
         if cycle:
             names = [spec.tasks[index].name for index in (*cycle, cycle[0])]
             return CycleError(names, location=errors[0].location)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowbuilder.compile.check import check_workflow
+from flowbuilder.compile.check import check_with_edges
 from flowbuilder.compile.edges import task_edges
 from flowbuilder.compile.expansion import Edge, EdgeKind, FlatTask, Role, Scope
 from flowbuilder.compile.inclusion import Inclusion, ReadWorkflow, include, locate
@@ -230,8 +230,9 @@ class Unfolding:
         if id(inner) in self._checked:
             return
         self._checked.add(id(inner))
-        self._kept.append(inner)
-        self.problems += check_workflow(inner, self._registry)
+        problems, edges = check_with_edges(inner, self._registry)
+        self.know_edges(inner, edges)
+        self.problems += problems
         self.problems += included_problems(inner)
 
     def _refuse(self, outer: WorkflowSpec, task: TaskSpec, message: str) -> None:
