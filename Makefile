@@ -70,14 +70,19 @@ $(STAMPS)/dev: pyproject.toml flowbuilder/_version.py | $(PY)
 
 # --- commands -------------------------------------------------------------------------------------------------------------
 
-demo: $(STAMPS)/demo ## install, run the example on real flights data, show what came out
+demo: $(STAMPS)/demo ## install, run the example on real flights data, kill and resume it
+	@echo "== flowbuilder run $(FLOW)"
 	@$(BIN)/flowbuilder run $(FLOW) </dev/null
 	@echo
-	@echo "== The recorded runs of this project, newest first (flowbuilder runs list)"
-	@$(BIN)/flowbuilder runs list </dev/null
+	@echo "== What came out"
+	@$(PY) notebooks/show_result.py
 	@echo
-	@echo "== The same run once more (flowbuilder run --resume latest): what is settled is not executed again"
-	@$(BIN)/flowbuilder run --resume latest </dev/null
+	@echo "== The same run again, killed with kill -9 in the middle"
+	@$(PY) notebooks/kill_and_resume.py $(FLOW) by_weather
+	@$(BIN)/flowbuilder runs list --limit 5 </dev/null
+	@echo
+	@echo "== flowbuilder run --resume latest: what is settled is not executed again"
+	@$(BIN)/flowbuilder run --resume latest --assume rerun </dev/null
 
 test: $(STAMPS)/test ## run all tests (TEST_ARGS='-k name' narrows them down)
 	@$(PY) -m pytest -n $(TEST_WORKERS) $(TEST_ARGS) </dev/null

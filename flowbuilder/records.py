@@ -239,9 +239,8 @@ class AttemptBlock:
         None.
     first_start_ns : int
         Start of the first row of a chained block.
-    attempts, states, workers, readies_ns, starts_ns : arrays of 'i', 'B', 'h', 'q', 'q', shape
-    (n,), or None
-        None in a chained block.
+    attempts, states, workers, readies_ns, starts_ns : arrays, shape (n,), or None
+        Type codes 'i', 'B', 'h', 'q', 'q'; None in a chained block.
     """
 
     __slots__ = (

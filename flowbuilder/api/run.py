@@ -4,7 +4,6 @@ be done about it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +160,8 @@ class Run:
         return self._until_final().__await__()
 
     async def _until_final(self) -> Run:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 

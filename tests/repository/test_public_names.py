@@ -52,7 +52,7 @@ def documented_parameters(docstring: str) -> list[str]:
     ]
 
 
-def accepted_parameters(node: ast.AST) -> set[str]:
+def accepted_parameters(node: ast.AST, *, is_method: bool = False) -> set[str]:
     if isinstance(node, ast.ClassDef):
         fields = {
             i.target.id
@@ -60,7 +60,7 @@ def accepted_parameters(node: ast.AST) -> set[str]:
             if isinstance(i, ast.AnnAssign) and isinstance(i.target, ast.Name)
         }
         starts = [i for i in node.body if isinstance(i, ast.FunctionDef) and i.name == "__init__"]
-        return fields.union(*(accepted_parameters(start) for start in starts))
+        return fields.union(*(accepted_parameters(start, is_method=True) for start in starts))
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     listed = [
         *node.args.posonlyargs,
@@ -69,7 +69,8 @@ def accepted_parameters(node: ast.AST) -> set[str]:
         node.args.vararg,
         node.args.kwarg,
     ]
-    return {argument.arg for argument in listed if argument} - {"self", "cls"}
+    named = [argument.arg for argument in listed if argument]
+    return set(named[1:] if is_method and named[:1] in (["self"], ["cls"]) else named)
 
 
 def problems(check: Callable[[Path], Iterable[str]]) -> str:
@@ -93,19 +94,22 @@ def test_documented_parameters_exist():
     def unknown(path: Path) -> Iterator[str]:
         for name, node in public(path):
             listed = set(documented_parameters(ast.get_docstring(node) or ""))
-            for parameter in sorted(listed - accepted_parameters(node)):
+            for parameter in sorted(listed - accepted_parameters(node, is_method="." in name)):
                 yield f"{name} documents {parameter!r}, which it does not accept"
 
     assert not problems(unknown)
 
 
 def test_parameters_sections_of_functions_are_complete():
-    # A class may list only those of its fields whose names do not say what they are.
+    # A class may list only those of its fields whose names do not say what they are, and what a
+    # decorator decorates (positional only) needs no words.
     def left_out(path: Path) -> Iterator[str]:
         for name, node in public(path):
             listed = set(documented_parameters(ast.get_docstring(node) or ""))
             if listed and not isinstance(node, ast.ClassDef):
-                for parameter in sorted(accepted_parameters(node) - listed):
+                decorated = {argument.arg for argument in node.args.posonlyargs}
+                accepted = accepted_parameters(node, is_method="." in name) - decorated
+                for parameter in sorted(accepted - listed):
                     yield f"{name} leaves out {parameter!r}"
 
     assert not problems(left_out)
