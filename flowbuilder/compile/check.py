@@ -52,8 +52,10 @@ def check_with_edges(
 
     Parameters
     ----------
-    spec, registry :
-        As for `check_workflow`.
+    spec : WorkflowSpec
+        The workflow, as for `check_workflow`.
+    registry : TaskTypes
+        Task types.
 
     Returns
     -------

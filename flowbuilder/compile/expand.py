@@ -74,8 +74,12 @@ def inner_problems(
     ----------
     spec : WorkflowSpec
         The outermost workflow; its own problems are `check_workflow`'s.
-    registry, read, max_tasks :
-        As for `expand_workflow`.
+    registry : TaskTypes
+        Task types.
+    read : callable
+        Reads an included file, as for `expand_workflow`.
+    max_tasks : int
+        Largest unfolded size.
 
     Returns
     -------

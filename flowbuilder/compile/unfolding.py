@@ -34,6 +34,7 @@ class Link:
 
     @classmethod
     def of_root(cls, spec: WorkflowSpec) -> Link:
+        """Start a chain with the outermost workflow."""
         if spec.source is None:
             return cls(None, spec.name)
         # The folder is absolute while the file is shown as the user gave it, so only its name is
