@@ -18,9 +18,8 @@ _TYPES: Final = {
     "object": "a mapping",
     "null": "null",
 }
-_COMPOSITE: Final = frozenset(
-    {"anyOf", "oneOf", "not", "contains", "const", "enum", "uniqueItems", "if", "then", "else"}
-)
+_COMPOSITE: Final = frozenset({"anyOf", "oneOf", "not", "contains", "const", "enum", "uniqueItems"})
+_CONDITIONAL: Final = frozenset({"if", "then", "else", "dependentSchemas"})
 _BOUNDS: Final = {
     "minimum": "at least",
     "maximum": "at most",
@@ -107,10 +106,13 @@ def _describe_forms(error: Any, schema: Mapping[str, object]) -> tuple[str, str]
     """Describe a value that has none of several forms, or more than one."""
     fields = _required_by_forms(schema, error.schema_path)
     branches = nested_errors(error)
-    if fields and not branches:
-        return f"expected only one of {', '.join(fields)}, found several", "remove the others"
+    listed = ", ".join(map(repr, fields))
+    if not branches or not all(branches):  # it has several of the forms
+        if fields:
+            return f"expected only one of {listed}, found several", "remove the others"
+        return f"expected one of several forms, found {show(error.instance)} that has more", ""
     if fields and all(item.kind.name == "required" for branch in branches for item in branch):
-        return f"expected one of {', '.join(fields)}, found none", f"add '{fields[0]}:'"
+        return f"expected one of {listed}, found none", f"add '{fields[0]}:'"
     types = [name for branch in branches for name in _types_expected(error, branch)]
     if types and len(types) >= len(branches):
         words = _type_words(list(dict.fromkeys(types)))
@@ -146,8 +148,7 @@ def nested_errors(error: Any) -> list[list[Any]]:
 
 def is_composite(error: Any) -> bool:
     """Tell whether the mismatch of a collection may be due to one of its members."""
-    keyword = error.kind.name
-    return keyword in _COMPOSITE or not _COMPOSITE.isdisjoint(map(str, error.schema_path))
+    return error.kind.name in _COMPOSITE or not _CONDITIONAL.isdisjoint(map(str, error.schema_path))
 
 
 def property_names(
@@ -167,7 +168,7 @@ def _required_by_forms(schema: Mapping[str, object], schema_path: Sequence[str |
     required = [form.get("required") if isinstance(form, Mapping) else None for form in forms]
     if not all(isinstance(names, list) and len(names) == 1 for names in required):
         return []
-    return [repr(names[0]) for names in required if names]
+    return [str(names[0]) for names in required if names]
 
 
 def _schema_at(schema: object, path: Sequence[str | int]) -> object:

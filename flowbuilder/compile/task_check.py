@@ -88,7 +88,7 @@ class TypeCheck:
         if self._has_own_check:
             find = partial(self.task_type.check, task.config, self._directory)
             self._note_findings(task, find, config_path, problems)
-        if self._has_input_check and task.inputs:
+        if self._has_input_check:
             ports = task.inputs.keys()
             find = partial(self.task_type.check_inputs, task.config, ports, self._directory)
             self._note_findings(task, find, config_path, problems)
