@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowbuilder.compile import compile_workflow
-from flowbuilder.compile.check import check_workflow
+from flowbuilder.compile.compiler import validate_workflow
 from flowbuilder.definition import read_file
-from flowbuilder.errors import CycleError, Problem, WorkflowValidationError
+from flowbuilder.errors import Problem
 from flowbuilder.plugins.catalogue import TaskTypes
 from flowbuilder.tasks import default_registry
 
@@ -36,17 +35,9 @@ def check_file(path: Path, registry: TaskTypes | None = None) -> list[Problem]:
     spec = reading.spec or reading.draft
     types = registry or default_registry(_project_of(path))
     if spec is not None:
-        problems += [problem for problem in check_workflow(spec, types) if problem not in problems]
-    if reading.spec is not None and not any(problem.severity == "error" for problem in problems):
-        # Only a sound workflow can be unfolded; what it includes is checked on the way.
-        try:
-            compile_workflow(reading.spec, types)
-        except WorkflowValidationError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
-        except CycleError as error:
-            problems.append(
-                Problem(error.message, location=error.location, task=error.task, code="cycle")
-            )
+        problems += [
+            problem for problem in validate_workflow(spec, types) if problem not in problems
+        ]
     return sorted(problems, key=lambda problem: problem.location.line if problem.location else 0)
 
 

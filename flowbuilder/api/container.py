@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
-from flowbuilder.config import Settings, find_data_dir, load_settings
+from flowbuilder.config import DATA_DIR_NAME, Settings, find_data_dir, load_settings
 from flowbuilder.plugins.registry import Registry
 from flowbuilder.runtime.capture import slots, task_slot
 from flowbuilder.runtime.engine import Engine, EngineOptions
@@ -25,14 +25,19 @@ from flowbuilder.store.opening import open_journal
 from flowbuilder.store.ownership import Owners
 from flowbuilder.store.sqlite_journal import SqliteJournal
 
-__all__ = ["ServiceContainer", "container_for", "forget_containers", "session_settings"]
+__all__ = [
+    "ServiceContainer",
+    "container_for",
+    "forget_containers",
+    "is_current",
+    "session_settings",
+]
 
 session_settings: dict[str, Any] = {}
 """What `configure` set for this process."""
 
 _containers: dict[tuple[Path, str], ServiceContainer] = {}
 _lock = threading.Lock()
-_places: dict[object, tuple[int, ServiceContainer]] = {}
 _generation = 0
 
 
@@ -76,6 +81,7 @@ class ServiceContainer:
         self._registry: Registry | None = None
         self._endpoint: Callable[[], None] | None = None
         self._is_closed = False
+        self.generation = _generation
 
     def _scratch(self) -> Path:
         if self.is_in_memory:
@@ -119,11 +125,8 @@ class ServiceContainer:
         self._owner.release()
 
 
-def container_for(
-    flow_file: Path | None, data_dir: str | Path | None = None, **settings: object
-) -> ServiceContainer:
-    """Give the container of this process for a workflow file, a store directory, or the working
-    directory.
+def container_for(flow_file: Path | None, data_dir: str | Path | None = None) -> ServiceContainer:
+    """Give the container of this process for a file, a store, or the working directory.
 
     Parameters
     ----------
@@ -131,42 +134,30 @@ def container_for(
         A workflow file; its folder is where the search for the store begins.
     data_dir : path, optional
         The store directory itself.
-    **settings
-        Explicit settings, as for `flowbuilder.configure`. Different ones make a different
-        container.
 
     Raises
     ------
     ConfigurationError, StorageError
         If the settings or the store cannot be used.
     """
-    place = (
-        flow_file,
-        None if data_dir is None else str(data_dir),
-        Path.cwd(),
-        tuple(sorted(settings.items(), key=str)),
-    )
-    known = _places.get(place)
-    # A fast path: the same question was answered before, in this process and under these settings.
-    if known is not None and known[0] == _generation and not known[1].engine.is_stale:
-        return known[1]
     start = flow_file if flow_file is not None else Path.cwd()
-    loaded = load_settings(
-        start, **{**session_settings, **({"data_dir": data_dir} if data_dir else {}), **settings}
-    )
-    store = find_data_dir(flow_file, loaded.data_dir)
-    key = (store, repr(loaded))
+    given = {"data_dir": data_dir} if data_dir else {}
+    settings = load_settings(start, **{**session_settings, **given})
+    store = find_data_dir(flow_file, settings.data_dir)
     with _lock:
+        key = (store, repr(settings))
         found = _containers.get(key)
         if found is None or found.engine.is_stale:
-            project = (
-                store.parent
-                if store.name == ".flowbuilder"
-                else (start if start.is_dir() else start.parent)
-            )
-            found = _containers[key] = ServiceContainer(store, project, loaded)
-        _places[place] = (_generation, found)
-    return found
+            folder = start if start.is_dir() else start.parent
+            project = store.parent if store.name == DATA_DIR_NAME else folder
+            found = _containers[key] = ServiceContainer(store, project, settings)
+        found.generation = _generation
+        return found
+
+
+def is_current(container: ServiceContainer) -> bool:
+    """Whether a container may be used for new runs: settings did not change, its engine is usable."""
+    return container.generation == _generation and not container.engine.is_stale
 
 
 def forget_containers() -> None:
@@ -194,7 +185,6 @@ def _close_all() -> None:
 
 def _forget_inherited() -> None:
     _containers.clear()
-    _places.clear()
     session_settings.clear()
 
 

@@ -90,6 +90,7 @@ class Workflow:
         self.origin = origin
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._lock = threading.Lock()
+        self._container: ServiceContainer | None = None
         self._launch_plans: dict[object, LaunchPlan] = {}
 
     @classmethod
@@ -131,9 +132,9 @@ class Workflow:
         """Find everything wrong with it, without running or importing user code; empty if it is
         fine.
         """
-        from flowbuilder.compile.check import check_workflow
+        from flowbuilder.compile.compiler import validate_workflow
 
-        return check_workflow(self.spec, self.container().registry)
+        return validate_workflow(self.spec, self.container().registry)
 
     def plan(
         self,
@@ -367,10 +368,16 @@ class Workflow:
         return found
 
     def container(self) -> ServiceContainer:
-        """Give the services of this process for the place where its runs are recorded."""
-        from flowbuilder.api.container import container_for
+        """Give the services of this process for the place where its runs are recorded.
 
-        return container_for(self.path, self._data_dir)
+        The place is found once: a workflow without a file stays where it was first used.
+        """
+        from flowbuilder.api.container import container_for, is_current
+
+        found = self._container
+        if found is None or not is_current(found):
+            found = self._container = container_for(self.path, self._data_dir)
+        return found
 
     def __repr__(self) -> str:
         tasks = f"{len(self.spec.tasks)} task{'s' * (len(self.spec.tasks) != 1)}"

@@ -70,6 +70,7 @@ class Driver:
     """
 
     __slots__ = (
+        "_dead_timers",
         "_ending",
         "_launcher",
         "_outcomes",
@@ -86,7 +87,8 @@ class Driver:
         self.is_shared = is_shared
         self.inbox: SimpleQueue[Message] = SimpleQueue()
         self.thread = 0
-        self._timers: list[tuple[int, int, Callable[[], LiveRun | None]]] = []
+        self._timers: list[tuple[int, int, LiveRun, Callable[[], LiveRun | None]]] = []
+        self._dead_timers = 0
         self._sequence = itertools.count()
         self._ending: dict[LiveRun, RunState] = {}
         self._outcomes = Outcomes(self)
@@ -100,15 +102,15 @@ class Driver:
         run.driver = self
         self.services.router.enter(run)
         run.recorder.event(RunStateChanged(state=RunState.RUNNING.value, time_ns=monotonic_ns()))
-        run.plain = run.bound.plain_mask(self.services.means, run.options.executor)
+        run.frontier.plain = run.bound.plain_mask(self.services.means, run.options.executor)
         for instance in run.bases:
             # Static segments count attempts from one.
-            run.plain[instance] = 0
+            run.frontier.plain[instance] = 0
         if any(run.state_codes):
             run.frontier.rebuild()
         if run.plan.timeout_s is not None:
             due_ns = monotonic_ns() + int(run.plan.timeout_s * 1e9)
-            self.at(due_ns, lambda: self._time_out(run))
+            self.at(due_ns, run, lambda: self._time_out(run))
         return run
 
     def drive(self, run: LiveRun) -> bool:
@@ -137,17 +139,21 @@ class Driver:
         finally:
             guard.remove()
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing of the runs it drove is left: no timers, no messages."""
+        return not self._timers and self.inbox.empty()
+
     def serve(self, should_stop: Callable[[], bool]) -> None:
         """Drive whatever comes through the inbox until ``should_stop``."""
         self.thread = get_ident()
         while not should_stop():
             self._finish_turn(self._wait_for_messages())
 
-    def at(self, due_ns: int, action: Callable[[], LiveRun | None]) -> None:
-        """Call ``action`` on the driver at a monotonic instant; it may return the run it
-        touched.
-        """
-        heapq.heappush(self._timers, (due_ns, next(self._sequence), action))
+    def at(self, due_ns: int, run: LiveRun, action: Callable[[], LiveRun | None]) -> None:
+        """Call ``action`` at a monotonic instant, unless the run has ended; it may return it."""
+        run.open_timers += 1
+        heapq.heappush(self._timers, (due_ns, next(self._sequence), run, action))
 
     # -- turns ------------------------------------------------------------------------------------------------------------
 
@@ -167,7 +173,12 @@ class Driver:
             except Empty:
                 break
         while self._timers and self._timers[0][0] <= monotonic_ns():
-            self._perform(heapq.heappop(self._timers)[2], touched)
+            _, _, run, action = heapq.heappop(self._timers)
+            run.open_timers -= 1
+            if run.finished is None:
+                self._perform(action, touched)
+            else:
+                self._dead_timers -= 1
         return touched
 
     def _handle(self, message: Message, touched: set[LiveRun]) -> None:
@@ -248,10 +259,10 @@ class Driver:
         """
         frontier, codes = run.frontier, run.state_codes
         first = codes.find(0, frontier.low)
-        if first < 0 or not run.plain[first] or run.waiting:
+        if first < 0 or not frontier.plain[first] or run.waiting:
             return False
         frontier.low = first
-        last = run.plain.find(0, first)
+        last = frontier.plain.find(0, first)
         if last < 0:
             last = len(codes)
         if codes.count(0, first, last) != last - first:
@@ -308,7 +319,7 @@ class Driver:
         attempt.stop(reason)
         if attempt.start_ns or attempt.on_kill is None:
             due_ns = monotonic_ns() + (GRACE_NS if can_hear else 0)
-            self.at(due_ns, lambda: self._outcomes.abandon(attempt))
+            self.at(due_ns, attempt.run, lambda: self._outcomes.abandon(attempt))
 
     def pause(self, run: LiveRun) -> LiveRun:
         """Start nothing new until resumed. Runs on the driver."""
@@ -412,11 +423,21 @@ class Driver:
                 state = RunState.FAILED
         self.services.router.leave(run)
         run.finished = state
-        for callback in run.on_finish:
+        callbacks, run.on_finish = run.on_finish, []
+        self._dead_timers += run.open_timers
+        if self._dead_timers > 64 and 2 * self._dead_timers > len(self._timers):
+            self._drop_dead_timers()
+        for callback in callbacks:
             try:
                 callback()
             except Exception:
                 _LOG.exception("a callback for the end of run %s failed", run.run_id)
+
+    def _drop_dead_timers(self) -> None:
+        # A timer of a run that ended would keep it in memory until it is due.
+        self._timers = [timer for timer in self._timers if timer[2].finished is None]
+        heapq.heapify(self._timers)
+        self._dead_timers = 0
 
     def _break_down(self, run: LiveRun, error: Exception) -> None:
         """A bug of ours, or the journal failed: end the run, spare the others."""

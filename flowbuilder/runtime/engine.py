@@ -87,6 +87,7 @@ class Engine:
         """Runs somebody in this process still holds, ended ones included."""
         self._lock = threading.Lock()
         self._shared: Driver | None = None
+        self._idle_drivers: list[Driver] = []
         self._is_closed = False
         self._pid = os.getpid()
         self._host = socket.gethostname()
@@ -179,7 +180,7 @@ class Engine:
 
     def _admit(self, run: LiveRun) -> None:
         self.live[run.run_id] = self.known[run.run_id] = run
-        run.on_finish.append(lambda: self._forget(run.run_id))
+        run.on_finish.append(partial(self._forget, run.run_id))
 
     def _forget(self, run_id: str) -> None:
         self.live.pop(run_id, None)
@@ -198,12 +199,23 @@ class Engine:
             # their own.
             events._set_running_loop(None)  # noqa: SLF001
         try:
-            return Driver(self.services, is_shared=False).drive(run)
+            return self._drive(run)
         finally:
             if loop is not None and events is not None:
                 events._set_running_loop(loop)  # noqa: SLF001
             if take_back is not None:
                 take_back()
+
+    def _drive(self, run: LiveRun) -> bool:
+        # Drivers are used again: making one costs as much as a short run.
+        try:
+            driver = self._idle_drivers.pop()
+        except IndexError:
+            driver = Driver(self.services, is_shared=False)
+        interrupted = driver.drive(run)
+        if driver.is_clean:
+            self._idle_drivers.append(driver)
+        return interrupted
 
     def start(self, run: LiveRun) -> None:
         """Drive a run on the engine's own thread; returns at once."""

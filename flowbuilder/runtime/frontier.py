@@ -5,12 +5,10 @@ did not all succeed.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from collections.abc import Container
 
+from flowbuilder.runtime.plan import ExecutionPlan
 from flowbuilder.vocabulary import FINAL_TASK_STATES, TASK_STATE_CODES, JoinRule, TaskState
-
-if TYPE_CHECKING:
-    from flowbuilder.runtime.live_run import LiveRun
 
 __all__ = ["Frontier", "judge_join"]
 
@@ -22,13 +20,46 @@ _PENDING = TASK_STATE_CODES[TaskState.PENDING]
 class Frontier:
     """Ready instances of one run, derived from its columns and recomputable from them at any time.
 
-    Only the driver changes it.
+    Only the driver changes it. It shares the run's columns but does not know the run, so that an
+    ended run is freed at once, without the garbage collector.
+
+    Parameters
+    ----------
+    plan : ExecutionPlan
+        The arrays.
+    codes : bytearray, shape (n,)
+        The run's state column.
+    in_flight, waiting : mapping
+        Instances that are pending but must not be started: they run, or wait for a retry or a pool.
     """
 
-    __slots__ = ("_heap", "_in_heap", "_run", "degrees", "low", "remaining", "tainted")
+    __slots__ = (
+        "_codes",
+        "_heap",
+        "_in_flight",
+        "_in_heap",
+        "_plan",
+        "_waiting",
+        "degrees",
+        "low",
+        "plain",
+        "remaining",
+        "tainted",
+    )
 
-    def __init__(self, run: LiveRun) -> None:
-        self._run = run
+    def __init__(
+        self,
+        plan: ExecutionPlan,
+        codes: bytearray,
+        in_flight: Container[int],
+        waiting: Container[int],
+    ) -> None:
+        self._plan = plan
+        self._codes = codes
+        self._in_flight = in_flight
+        self._waiting = waiting
+        self.plain = bytearray()
+        """1 where an instance may run in a static segment; the driver fills it in."""
         self._heap: list[tuple[int, int]] = []
         self._in_heap: set[int] = set()
         self.tainted: set[int] = set()
@@ -37,13 +68,12 @@ class Frontier:
         """Parents that are not final yet; None until dynamic order is needed."""
         self.low = 0
         """No instance below is pending."""
-        self.remaining = len(run.plan.tasks)
+        self.remaining = len(codes)
         """Instances that are not final."""
 
     def rebuild(self) -> None:
         """Derive everything from the state column: O(tasks + edges)."""
-        run = self._run
-        plan, codes = run.plan, run.state_codes
+        plan, codes = self._plan, self._codes
         self._heap = []
         self._in_heap = set()
         self.tainted = set()
@@ -66,11 +96,11 @@ class Frontier:
         self.degrees = degrees
         self.low = 0
         for instance in self.tainted:
-            run.plain[instance] = 0
+            self.plain[instance] = 0
 
     def start(self) -> None:
         """Prepare dynamic order at the beginning of a run, when nothing is final."""
-        plan = self._run.plan
+        plan = self._plan
         self.degrees = plan.in_degrees.tolist()
         ranks = plan.ranks
         self._heap = [
@@ -85,21 +115,20 @@ class Frontier:
         """Make an instance ready."""
         if instance not in self._in_heap:
             self._in_heap.add(instance)
-            heapq.heappush(self._heap, (-self._run.plan.ranks[instance], instance))
+            heapq.heappush(self._heap, (-self._plan.ranks[instance], instance))
 
     def pop(self) -> int:
         """Take the ready instance of highest rank, or -1."""
-        run = self._run
         while self._heap:
             instance = heapq.heappop(self._heap)[1]
             self._in_heap.discard(instance)
             # A segment may have finished or failed it since it became ready.
-            if run.state_codes[instance] == _PENDING and not self._is_engaged(instance):
+            if self._codes[instance] == _PENDING and not self._is_engaged(instance):
                 return instance
         return -1
 
     def _is_engaged(self, instance: int) -> bool:
-        return instance in self._run.in_flight or instance in self._run.waiting
+        return instance in self._in_flight or instance in self._waiting
 
     def is_ready(self, instance: int) -> bool:
         """Whether an instance waits only for its turn."""
@@ -115,12 +144,11 @@ class Frontier:
         degrees = self.degrees
         if degrees is None:
             return
-        bound = self._run.bound
-        for successor in bound.successors[bound.offsets[instance] : bound.offsets[instance + 1]]:
+        for successor in self._plan.successors_of(instance):
             degrees[successor] -= 1
             if not is_ok:
                 self.tainted.add(successor)
-                self._run.plain[successor] = 0
+                self.plain[successor] = 0
             if not degrees[successor]:
                 self.push(successor)
 

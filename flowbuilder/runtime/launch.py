@@ -208,7 +208,7 @@ class Launcher:
         services, driver = self._driver.services, self._driver
         if task.timeout_s is not None:
             due_ns = monotonic_ns() + int(task.timeout_s * 1e9)
-            driver.at(due_ns, lambda: self._time_out(run, attempt, task))
+            driver.at(due_ns, run, lambda: self._time_out(run, attempt, task))
         if program.delay is not None:
             self._delay(run, attempt, program)
         elif attempt.executor is ExecutorKind.INLINE:
@@ -254,7 +254,7 @@ class Launcher:
             )
 
         attempt.on_kill = kill
-        self._driver.at(due_ns, wake)
+        self._driver.at(due_ns, run, wake)
 
     def _time_out(self, run: LiveRun, attempt: Attempt, task: PlannedTask) -> LiveRun | None:
         if run.in_flight.get(attempt.instance) is not attempt or attempt.token.is_cancelled:

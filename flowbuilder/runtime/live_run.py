@@ -20,7 +20,7 @@ from flowbuilder.runtime.bound_plan import BoundPlan
 from flowbuilder.runtime.frontier import Frontier
 from flowbuilder.runtime.guards import find_guard
 from flowbuilder.runtime.program import InputSlot
-from flowbuilder.runtime.recorder import Recorder, encode_outputs
+from flowbuilder.runtime.recorder import Recorder
 from flowbuilder.store.small_outputs import small_output
 from flowbuilder.vocabulary import (
     TASK_STATE_CODES,
@@ -121,10 +121,10 @@ class LiveRun:
         "journal",
         "lost",
         "on_finish",
+        "open_timers",
         "options",
         "params",
         "pending_saves",
-        "plain",
         "plan",
         "programs",
         "ready_ns",
@@ -186,6 +186,7 @@ class LiveRun:
         self.blocked: dict[str, list[tuple[int, int]]] = {}
         """Pool -> heap of (-rank, instance) that wait for units of it."""
         self.pending_saves = 0
+        self.open_timers = 0
         self.settled_from: dict[int, str] = {}
         self.is_stopping = False
         self.is_pausing = False
@@ -197,9 +198,8 @@ class LiveRun:
         self.journal: JournalRun | None = None
         self.on_finish: list[Callable[[], None]] = []
         self._log_bytes: dict[tuple[int, int], int] = {}
-        self.recorder = Recorder(self)
-        self.plain = bytearray()
-        self.frontier = Frontier(self)
+        self.recorder = Recorder()
+        self.frontier = Frontier(plan, self.state_codes, self.in_flight, self.waiting)
 
     # -- RunScope
     # ---------------------------------------------------------------------------------------------------------
@@ -290,10 +290,6 @@ class LiveRun:
                 start = self.end_ns[instance - 1] if instance > first else start_ns
                 return start, start, end, 0
         return 0, 0, end, 0
-
-    def small_outputs(self, first: int, last: int) -> list[object] | None:
-        """Give what rides in the records of instances ``first`` to ``last - 1``."""
-        return encode_outputs(self.values[first:last], self.encoded, first)
 
     def arguments_of(self, arguments: object) -> list[object]:
         """Resolve bound arguments: input slots become outputs, everything else is itself."""

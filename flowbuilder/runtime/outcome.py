@@ -168,7 +168,7 @@ class Outcomes:
             return run
 
         if delay_s:
-            self._driver.at(due_ns, wake)
+            self._driver.at(due_ns, run, wake)
         else:
             wake()
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from flowbuilder.runtime.cancel import CancelToken
 
 __all__ = ["AttemptContext", "InputSlot", "Program", "RemoteCall", "RunScope"]
@@ -100,16 +102,14 @@ class RemoteCall:
     directory: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class InputSlot:
+class InputSlot(msgspec.Struct, frozen=True):
     """An argument that comes from an upstream output: the instance and a path into its value."""
 
     instance: int
     path: tuple[str | int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class Program(msgspec.Struct, frozen=True, kw_only=True):
     """How to run one instance. Exactly one of ``call``, ``coroutine`` and ``delay`` is set.
 
     Parameters

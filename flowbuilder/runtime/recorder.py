@@ -11,15 +11,11 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from flowbuilder.records import AttemptBlock, AttemptStarted, Event, LogChunk
 from flowbuilder.store.small_outputs import small_output
 
-if TYPE_CHECKING:
-    from flowbuilder.runtime.live_run import LiveRun
-
-__all__ = ["Recorder", "Row", "Segment", "encode_outputs"]
+__all__ = ["Recorder", "Row", "Segment"]
 
 Row = tuple[int, int, int, int, int, int, int, object]
 """instance, attempt, state code, worker, ready, start, end (ns), small output."""
@@ -32,9 +28,13 @@ class Segment:
     finished.
     """
 
-    __slots__ = ("ends", "first", "is_open", "shown", "start_ns", "taken")
+    __slots__ = ("encoded", "ends", "first", "is_open", "shown", "start_ns", "taken", "values")
 
-    def __init__(self, first: int, start_ns: int) -> None:
+    def __init__(
+        self, first: int, start_ns: int, values: list[object], encoded: dict[int, object]
+    ) -> None:
+        self.values = values
+        self.encoded = encoded
         self.first = first
         self.start_ns = start_ns
         self.ends: list[int] = []
@@ -46,10 +46,9 @@ class Segment:
 class Recorder:
     """Collects the facts of one run; a `LiveSource` for the journal."""
 
-    __slots__ = ("_items", "_log_lock", "_notify", "_run", "_segment", "started")
+    __slots__ = ("_items", "_log_lock", "_notify", "_segment", "started")
 
-    def __init__(self, run: LiveRun) -> None:
-        self._run = run
+    def __init__(self) -> None:
         self._items: list[Row | Event | Segment] = []
         self._log_lock = threading.Lock()
         self._segment: Segment | None = None
@@ -106,9 +105,11 @@ class Recorder:
             )
         self._notify()
 
-    def open_segment(self, first: int, start_ns: int) -> Segment:
-        """Begin a static segment at instance ``first``."""
-        segment = Segment(first, start_ns)
+    def open_segment(
+        self, first: int, start_ns: int, values: list[object], encoded: dict[int, object]
+    ) -> Segment:
+        """Begin a static segment at instance ``first``; the columns are read as its rows are taken."""
+        segment = Segment(first, start_ns, values, encoded)
         self._segment = segment
         self._items.append(segment)
         self._notify()
@@ -168,7 +169,7 @@ class Recorder:
         block = AttemptBlock(
             instances=array("i", range(first, last)),
             ends_ns=array("q", segment.ends[taken:done]),
-            outputs=self._run.small_outputs(first, last),
+            outputs=_encode_outputs(segment.values[first:last], segment.encoded, first),
             first_start_ns=segment.ends[taken - 1] if taken else segment.start_ns,
         )
         return [block]
@@ -192,7 +193,7 @@ def _block(rows: list[Row]) -> AttemptBlock:
     )
 
 
-def encode_outputs(
+def _encode_outputs(
     values: list[object], encoded: dict[int, object], first: int
 ) -> list[object] | None:
     """Turn the outputs of consecutive instances into what rides in their records; None if all are

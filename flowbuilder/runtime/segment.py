@@ -37,7 +37,7 @@ def run_segment(run: LiveRun, first: int, last: int) -> tuple[int, BaseException
     outer = slots.get(thread)
     slot = slots[thread] = Slot(run, first, 1)
     start_ns = monotonic_ns()
-    segment = run.recorder.open_segment(first, start_ns)
+    segment = run.recorder.open_segment(first, start_ns, values, run.encoded)
     record_end = segment.ends.append
     keep_output = run.keep_output
     instance = first

@@ -39,6 +39,8 @@ class ThreadExecutor:
         def job(worker: int) -> None:
             attempt.worker = worker
             completion = perform(attempt, program)
+            # Here and not with the completion: nobody may be left to read that of an abandoned one.
+            attempt.give_back()
             attempt.run.require_driver().inbox.put(completion)
 
         self.call(job)
