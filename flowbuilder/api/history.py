@@ -238,4 +238,5 @@ class PastRun:
             f"{number} {state}" for state, number in summary.counts.items() if number
         )
         took = format_duration(summary.duration_s)
-        return f"<PastRun {self.short_id} of {summary.workflow!r}: {summary.state.value} in {took}; {counts}>"
+        head = f"PastRun {self.short_id} of {summary.workflow!r}"
+        return f"<{head}: {summary.state.value} in {took}; {counts}>"

@@ -324,4 +324,6 @@ class Run:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{number} {state.value}" for state, number in self.counts.items())
-        return f"<Run {self.short_id} of {self.workflow!r}: {self.state.value} in {format_duration(self.duration_s)}; {counts}>"
+        head = f"Run {self.short_id} of {self.workflow!r}"
+        took = format_duration(self.duration_s)
+        return f"<{head}: {self.state.value} in {took}; {counts}>"

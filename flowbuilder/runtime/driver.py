@@ -155,7 +155,7 @@ class Driver:
         run.open_timers += 1
         heapq.heappush(self._timers, (due_ns, next(self._sequence), run, action))
 
-    # -- turns ------------------------------------------------------------------------------------------------------------
+    # -- turns ---------------------------------------------------------------------------
 
     def _wait_for_messages(self) -> set[LiveRun]:
         touched: set[LiveRun] = set()
@@ -368,7 +368,7 @@ class Driver:
             run.frontier.rebuild()
         return self.request_stop(run, "interrupted")
 
-    # -- ends -------------------------------------------------------------------------------------------------------------
+    # -- ends ----------------------------------------------------------------------------
 
     def _cancel_pending(self, run: LiveRun) -> None:
         for pool in {*run.blocked}:
@@ -440,7 +440,7 @@ class Driver:
         self._dead_timers = 0
 
     def _break_down(self, run: LiveRun, error: Exception) -> None:
-        """A bug of ours, or the journal failed: end the run, spare the others."""
+        """End a run after a bug of ours or a failure of the journal, and spare the others."""
         _LOG.error("run %s ends with an internal error", run.run_id, exc_info=error)
         if isinstance(error, FlowBuilderError):
             run.error = run.error or error

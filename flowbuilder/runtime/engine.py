@@ -97,7 +97,7 @@ class Engine:
         """Whether it can no longer be used: closed, or inherited by a forked process."""
         return self._is_closed or self._pid != os.getpid()
 
-    # -- runs -------------------------------------------------------------------------------------------------------------
+    # -- runs ----------------------------------------------------------------------------
 
     def open(
         self,

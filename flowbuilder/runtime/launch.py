@@ -114,7 +114,7 @@ class Launcher:
             has_timeout=task.timeout_s is not None or run.plan.timeout_s is not None,
         )
 
-    # -- limits -----------------------------------------------------------------------------------------------------------
+    # -- limits --------------------------------------------------------------------------
 
     def _admit(
         self,

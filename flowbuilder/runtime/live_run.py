@@ -313,7 +313,7 @@ class LiveRun:
                 ) from error
         return value
 
-    # -- text -------------------------------------------------------------------------------------------------------------
+    # -- text ----------------------------------------------------------------------------
 
     def write(self, instance: int, attempt: int, stream: str, text: str, level: str = "") -> None:
         """Record text a task printed, secrets removed, up to a limit per attempt. Thread-safe."""
