@@ -1,0 +1,148 @@
+"""Immutable files: written under a temporary name with a digest and a limit, fsynced, renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+__all__ = ["DIGEST_BYTES", "DigestWriter", "TooLargeError", "Written", "digest_of", "write_file"]
+
+DIGEST_BYTES: Final = 32
+
+
+class TooLargeError(Exception):
+    """More was written than the store takes."""
+
+
+class Written(NamedTuple):
+    """A finished file."""
+
+    size_bytes: int
+    digest: str
+
+
+class DigestWriter:
+    """A binary sink that hashes, counts and stops at a limit, as pyarrow, numpy and pickle want it.
+
+    Parameters
+    ----------
+    descriptor : int
+        An open file, written with write(2).
+    max_bytes : int
+        Where `TooLargeError` is raised.
+    """
+
+    closed = False
+
+    def __init__(self, descriptor: int, max_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._max_bytes = max_bytes
+        self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self.size_bytes = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append bytes."""
+        view = memoryview(data).cast("B")
+        count = view.nbytes
+        self.size_bytes += count
+        if self.size_bytes > self._max_bytes:
+            raise TooLargeError
+        self._hash.update(view)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        return count
+
+    def tell(self) -> int:
+        """Give the number of bytes written."""
+        return self.size_bytes
+
+    def flush(self) -> None:
+        """Do nothing: nothing is buffered here."""
+
+    def close(self) -> None:
+        """Do nothing: whoever opened the file closes it."""
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readable(self) -> bool:
+        """Say no."""
+        return False
+
+    def seekable(self) -> bool:
+        """Say no."""
+        return False
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything written, as hexadecimal text."""
+        return self._hash.hexdigest()
+
+
+def write_file(path: Path, max_bytes: int, fill: Callable[[DigestWriter], None]) -> Written:
+    """Make a file appear complete and on disk, or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Its name; an existing file is replaced, readers of the old one keep it.
+    max_bytes : int
+        Largest size.
+    fill : callable
+        Writes the content.
+
+    Raises
+    ------
+    TooLargeError
+        If the content is larger.
+    OSError
+        If it cannot be written. What ``fill`` raises passes through.
+    """
+    _make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        try:
+            writer = DigestWriter(descriptor, max_bytes)
+            fill(writer)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+    return Written(writer.size_bytes, writer.digest)
+
+
+def digest_of(path: Path) -> str:
+    """Compute the digest of a file, at about 1 GB/s."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES))
+    return found.hexdigest()
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this a crash may forget the name of a file whose content is on disk. Windows has no
+    # such call.
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,337 @@
+"""Group commit: whoever finds no commit in flight writes for everybody who has something to write.
+
+See README.md in this folder for the states, the races and what an interrupt may leave behind.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from flowbuilder.errors import FlowBuilderError, InternalError, StorageError
+from flowbuilder.store.batch import Batch, rollback, write_batch
+from flowbuilder.store.checkpoints import Checkpoints
+from flowbuilder.store.connection import storage_errors
+from flowbuilder.store.flusher import Flusher
+from flowbuilder.store.live_run import LiveRun
+
+__all__ = ["GroupCommit"]
+
+
+class GroupCommit:
+    """The write side of a journal: one connection, one lock, one batch at a time.
+
+    Parameters
+    ----------
+    connection : apsw.Connection
+        The only connection of this process that writes records.
+    path : Path or None
+        The journal file; None in memory.
+    refusal : str
+        Why nothing may be written (a newer journal); empty if it may.
+    interval_s : float
+        Longest time a notified record waits for a batch, in seconds.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        path: Path | None,
+        *,
+        refusal: str,
+        interval_s: float,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._connection = connection
+        self._path = path
+        self._file_id = _file_id(path)
+        self.refusal = refusal
+        """Why nothing may be written; empty if it may."""
+        self._dirty: deque[LiveRun] = deque()
+        self._streaming: dict[LiveRun, None] = {}
+        self._doubt: Batch | None = None
+        self._known_plans: set[str] = set()
+        self._checkpoints = checkpoints
+        self._flusher = Flusher(self, checkpoints, interval_s)
+        self.live: dict[str, LiveRun] = {}
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a flush would find something."""
+        return bool(self._dirty or self._streaming)
+
+    def mark_dirty(self, run: LiveRun) -> None:
+        """Put a run on the list of the next batch. Cheap, from any thread."""
+        # The flag is raised before the run is listed and lowered before its source is emptied: a
+        # record made in between is in this batch or marks the run again. Two threads may list a run
+        # twice, which does no harm.
+        run.is_dirty = True
+        self._dirty.append(run)
+        if self._flusher.is_parked:
+            self._flusher.wake()
+
+    def sync(self, run: LiveRun) -> None:
+        """Return once everything a run recorded before the call is on disk."""
+        self.check_writable()
+        if not run.is_dirty:
+            run.is_dirty = True
+            self._dirty.append(run)  # no need to wake the flusher: we are about to write it
+        with self._lock:
+            # If a leader before us took the run and could write it, there is nothing left to do.
+            if run.is_dirty or run.taken:
+                self._commit()
+            run.raise_failure()
+        if self._streaming or self._dirty or self._checkpoints.is_urgent:
+            self._wake_flusher()
+
+    def flush_notified(self) -> None:
+        """Write what is listed, so that a reader in this process sees what it did before."""
+        if self._dirty and not self.refusal:
+            with self._lock:
+                self._commit()
+
+    def flush(self) -> bool:
+        """Write for everybody, streaming runs included; return whether all went well."""
+        with self._lock:
+            if self.refusal:
+                return True
+            return self._commit(with_streaming=True)
+
+    def close_run(self, run: LiveRun) -> None:
+        """Let go of a run once everything of it is written."""
+        run.is_closing = True
+        if run.is_dirty:
+            return  # the batch that takes it will see that it is closing
+        if self._lock.acquire(blocking=False):
+            # The usual end: `sync` has written everything, and no thread need be woken to find that
+            # out.
+            try:
+                if run.failure is None and not run.is_dirty and self._doubt is None:
+                    run.take()
+                    if not run.taken:
+                        self._forget(run)
+                        return
+            finally:
+                self._lock.release()
+        self.mark_dirty(run)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[apsw.Connection]:
+        """Hold the write connection, with everything notified so far written."""
+        self.check_writable()
+        with self._lock:
+            self._commit()
+            yield self._connection
+
+    @contextmanager
+    def reading(self) -> Iterator[apsw.Connection]:
+        """Hold the write connection to read from it (a journal in memory has no other)."""
+        self.check_usable()
+        with self._lock:
+            self._settle_doubt()
+            yield self._connection
+
+    def check_usable(self) -> None:
+        """Raise if the journal is closed or belongs to the parent process."""
+        if self.refusal and self.refusal in _UNUSABLE:
+            raise StorageError(self.refusal, hint="open the journal again")
+
+    def check_writable(self) -> None:
+        """Raise if nothing may be written."""
+        if self.refusal:
+            raise StorageError(self.refusal, hint=_UNUSABLE.get(self.refusal, ""))
+
+    def close(self) -> None:
+        """Write everything, stop the flusher and close the connection."""
+        self._flusher.stop()
+        with self._lock:
+            if self.refusal in _UNUSABLE:
+                return
+            try:
+                if not self.refusal:
+                    self._commit(with_streaming=True)
+                failures = [run.failure for run in self.live.values() if run.failure is not None]
+            finally:
+                self.refusal = _CLOSED
+                self._connection.close()
+        if failures:
+            raise failures[0]
+
+    def abandon(self) -> list[object]:
+        """Become unusable after a fork; return what must not be closed."""
+        self._lock = threading.Lock()
+        self.refusal = _FORKED
+        self._flusher.abandon()
+        self._dirty.clear()
+        self._streaming.clear()
+        return [self._connection]
+
+    def _wake_flusher(self) -> None:
+        if self._flusher.is_parked:
+            self._flusher.wake()
+
+    def _commit(self, *, with_streaming: bool = False) -> bool:
+        self._settle_doubt()
+        batch = self._doubt = Batch()
+        self._collect(batch, with_streaming=with_streaming)
+        error = self._write(batch)
+        if error is None:
+            self._settle(batch)
+        else:
+            self._fail(batch, error)
+        self._doubt = None
+        self._checkpoints.note(batch.size_bytes)
+        if isinstance(error, _NotOursError):
+            return self._commit_singly(batch)
+        return error is None
+
+    def _collect(self, batch: Batch, *, with_streaming: bool) -> None:
+        dirty = self._dirty
+        for _ in range(len(dirty)):
+            run = dirty[0]
+            batch.join(
+                run
+            )  # before it leaves the list: an interrupt must find it in one of the two
+            dirty.popleft()
+            run.is_dirty = False
+            self._take(run)
+        if with_streaming:
+            for run in list(self._streaming):
+                batch.join(run)
+                self._take(run)
+        for run in batch.runs:
+            self._encode(batch, run)
+
+    def _take(self, run: LiveRun) -> None:
+        # Asked before emptying the source: what it records unannounced until it stops streaming is
+        # then fetched by this round or by one more.
+        if run.source.is_streaming and not run.is_closing:
+            self._streaming[run] = None
+        else:
+            self._streaming.pop(run, None)
+        run.take()
+
+    def _encode(self, batch: Batch, run: LiveRun) -> None:
+        try:
+            batch.add_records(run, self._is_new_plan)
+        except Exception as error:  # a bug in one run must not stop the others' records
+            batch.drop(run.run_id)
+            run.give_up(InternalError(f"a record of run {run.run_id} is broken: {error!r}"))
+
+    def _is_new_plan(self, plan_id: str) -> bool:
+        if plan_id in self._known_plans:
+            return False
+        query = "SELECT 1 FROM versions WHERE plan_id = ?"
+        return next(self._connection.execute(query, (plan_id,)), None) is None
+
+    def _write(self, batch: Batch) -> FlowBuilderError | None:
+        if not batch.rows:
+            return None
+        try:
+            with storage_errors("write", self._path):
+                self._check_file()
+                write_batch(self._connection, batch)
+        except StorageError as error:
+            if isinstance(error.__cause__, apsw.ConstraintError | apsw.TooBigError):
+                return _NotOursError(error.message, hint=error.hint)
+            return error
+        return None
+
+    def _check_file(self) -> None:
+        # Writing to a removed file succeeds and keeps nothing.
+        if _file_id(self._path) != self._file_id:
+            raise StorageError(
+                f"the journal {self._path} was moved or removed while runs were being recorded",
+                hint="put it back, or end this program and run again",
+            )
+
+    def _settle(self, batch: Batch) -> None:
+        for run in batch.runs:
+            if run.version is not None:
+                self._known_plans.add(run.version.plan_id)
+            run.settle(batch.positions.get(run.run_id, 0))
+            if run.is_closing and not run.is_dirty and run not in self._streaming:
+                self._forget(run)
+
+    def _fail(self, batch: Batch, error: FlowBuilderError) -> None:
+        for run in batch.runs:
+            run.undo()
+            if run.taken:
+                run.failure = error
+                run.is_dirty = True
+                self._dirty.append(run)
+
+    def _commit_singly(self, batch: Batch) -> bool:
+        """Find the run another process took over, and spare the others its error."""
+        is_good = True
+        for run in batch.runs:
+            single = self._doubt = Batch()
+            single.join(run)
+            self._encode(single, run)
+            error = self._write(single)
+            if error is None:
+                self._settle(single)
+            elif isinstance(error, _NotOursError):
+                run.give_up(StorageError(f"run {run.run_id} cannot be recorded: {error.message}"))
+                is_good = False
+            else:
+                self._fail(single, error)
+                is_good = False
+            self._doubt = None
+        return is_good
+
+    def _forget(self, run: LiveRun) -> None:
+        self._streaming.pop(run, None)
+        self.live.pop(run.run_id, None)
+
+    def _settle_doubt(self) -> None:
+        """Finish what an interrupt left: a batch is either on disk or undone and listed again."""
+        batch = self._doubt
+        if batch is None:
+            return
+        with storage_errors("write", self._path):
+            rollback(self._connection)
+            if self._is_written(batch):
+                self._settle(batch)
+                self._doubt = None
+                return
+        for run in batch.runs:
+            run.undo()
+            run.is_dirty = True
+            self._dirty.append(run)
+        self._doubt = None
+
+    def _is_written(self, batch: Batch) -> bool:
+        if not batch.progress:
+            return False
+        newest = batch.progress[0]
+        pos = batch.positions.get(newest.run_id, 0)
+        query = "SELECT 1 FROM runs WHERE pos = ? AND run_id = ? AND last_seq = ?"
+        found = self._connection.execute(query, (pos, newest.run_id, newest.last_seq))
+        return next(found, None) is not None
+
+
+class _NotOursError(StorageError):
+    """A batch holds a record whose place is taken, or one that no database can hold."""
+
+
+_CLOSED = "the journal is closed"
+_FORKED = "the journal was opened by the process this one was forked from"
+_UNUSABLE = {_CLOSED: "open it again", _FORKED: "open the journal in this process"}
+
+
+def _file_id(path: Path | None) -> tuple[int, int]:
+    if path is None:
+        return (0, 0)
+    try:
+        status = os.stat(path)  # noqa: PTH116 - once a commit, and three times as fast as pathlib
+    except OSError:
+        return (-1, -1)
+    return (status.st_dev, status.st_ino)

@@ -1,0 +1,165 @@
+"""One live run as the journal holds it: where its records come from, how far they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flowbuilder.errors import FlowBuilderError, InternalError, StorageError
+from flowbuilder.records import AttemptBlock, Event, RunHeader, VersionHeader
+from flowbuilder.store.ports import LiveSource
+from flowbuilder.store.projection import Projection
+
+if TYPE_CHECKING:
+    from flowbuilder.store.group_commit import GroupCommit
+
+__all__ = ["LiveRun"]
+
+
+class LiveRun:
+    """The journal's hold on one live run. All state but the flags is changed under the commit lock.
+
+    Parameters
+    ----------
+    group : GroupCommit
+        Who writes for this journal.
+    source : LiveSource
+        Where new records come from.
+    run_id : str
+        Full run id.
+    begin : callable
+        Makes the projection at the first flush, off the path of the caller.
+    version, header : VersionHeader, RunHeader or None
+        What a new run has to store before its first record; None for an adopted run.
+    pos : int
+        Position of an adopted run's header row; 0 for a new run until that is on disk.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_begin",
+        "_group",
+        "_projection",
+        "failure",
+        "header",
+        "is_broken",
+        "is_closing",
+        "is_dirty",
+        "pos",
+        "run_id",
+        "source",
+        "taken",
+        "version",
+    )
+
+    def __init__(
+        self,
+        group: GroupCommit,
+        source: LiveSource,
+        run_id: str,
+        begin: Callable[[], Projection],
+        *,
+        version: VersionHeader | None = None,
+        header: RunHeader | None = None,
+        pos: int = 0,
+    ) -> None:
+        self._group = group
+        self._begin = begin
+        self._projection: Projection | None = None
+        self.source = source
+        self.run_id = run_id
+        self.version = version
+        self.header = header
+        self.pos = pos
+        self.taken: list[AttemptBlock | Event] = []
+        """Fetched from the source, not yet on disk."""
+        self.is_dirty = False
+        self.is_closing = False
+        self.is_broken = False
+        self.failure: FlowBuilderError | None = None
+
+    @property
+    def projection(self) -> Projection:
+        """The run's progress, made on first use."""
+        if self._projection is None:
+            self._projection = self._begin()
+        return self._projection
+
+    def notify(self) -> None:
+        """Say that the source has something.
+
+        Raises
+        ------
+        StorageError
+            If an earlier flush failed; once per failure. The records are kept and tried again.
+        """
+        if self.is_dirty and self.failure is None:
+            return
+        self._group.mark_dirty(self)
+        if self.failure is not None:
+            self.raise_failure()
+
+    def sync(self) -> None:
+        """Return once everything recorded before the call is on disk.
+
+        Raises
+        ------
+        StorageError
+            If it could not be written; earlier records are safe, these are kept and tried again.
+        """
+        self._group.sync(self)
+
+    def close(self) -> None:
+        """Write what is left without waiting, and forget the source."""
+        self._group.close_run(self)
+
+    def mark(self) -> None:
+        """Remember the present projection, making it if this is the run's first batch."""
+        try:
+            self.projection.mark()
+        except Exception as error:
+            self.give_up(InternalError(f"the plan of run {self.run_id} is broken: {error!r}"))
+
+    def undo(self) -> None:
+        """Take back what the batch did to the projection. May be repeated."""
+        if not self.is_broken:
+            self.projection.undo()
+
+    def take(self) -> None:
+        """Fetch what the source has. Only under the commit lock."""
+        if self.is_broken:
+            return
+        try:
+            # One expression: an interrupt between fetching and keeping would lose the records.
+            self.taken.extend(self.source.take())
+        except Exception as error:
+            self.failure = InternalError(f"the records of run {self.run_id} are broken: {error!r}")
+
+    def settle(self, pos: int) -> None:
+        """Note that everything taken is on disk, the header at ``pos``. May be repeated."""
+        if self.is_broken:
+            return
+        self.pos = pos
+        self.taken.clear()
+        self.projection.keep()
+        self.version = None
+        self.header = None
+        self.failure = None
+
+    def give_up(self, error: FlowBuilderError) -> None:
+        """Drop what can never be written, and say so at the next call."""
+        self.undo()
+        self.is_broken = True
+        self.taken.clear()
+        self.failure = error
+
+    def raise_failure(self) -> None:
+        """Raise what went wrong, if anything did, and forget it unless it is final."""
+        failure = self.failure
+        if failure is None:
+            return
+        if not self.is_broken:
+            self.failure = None
+        if isinstance(failure, StorageError):
+            raise StorageError(failure.message, hint=failure.hint) from failure
+        raise failure

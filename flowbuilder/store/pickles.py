@@ -1,0 +1,85 @@
+"""Values only pickle can hold, signed: only what the user's key has signed is ever unpickled."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from pathlib import Path
+from typing import Final
+
+from flowbuilder.errors import StorageError
+from flowbuilder.store.artifact_files import DigestWriter, TooLargeError
+from flowbuilder.store.signing import MAC_BYTES, new_mac
+
+__all__ = ["UnpicklableError", "is_consumable", "load_pickle", "write_pickle"]
+
+_MAGIC: Final = b"flowbuilder pickle 1\n"
+
+
+class UnpicklableError(Exception):
+    """A value cannot be pickled."""
+
+
+def is_consumable(value: object) -> bool:
+    """Tell whether using a value uses it up, as with iterators, generators and coroutines."""
+    return isinstance(value, Iterator | AsyncIterator | Awaitable)
+
+
+class _SigningSink:
+    """Passes what it is given on, and signs it."""
+
+    def __init__(self, sink: DigestWriter, key: bytes) -> None:
+        self._sink = sink
+        self.mac = new_mac(key)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        view = memoryview(data).cast("B")
+        self.mac.update(view)
+        return self._sink.write(view)
+
+
+def write_pickle(sink: DigestWriter, key: bytes, value: object) -> None:
+    """Write a value by cloudpickle (it takes lambdas and classes of notebooks), then its HMAC.
+
+    Raises
+    ------
+    UnpicklableError
+        If it cannot be pickled.
+    TooLargeError
+        If it is larger than the sink takes.
+    """
+    import cloudpickle  # type: ignore[import-untyped]
+
+    signed = _SigningSink(sink, key)
+    signed.write(_MAGIC)
+    try:
+        cloudpickle.Pickler(signed, protocol=5).dump(value)
+    except (TooLargeError, OSError):
+        raise
+    except Exception as error:  # any class may raise anything when asked to pickle itself
+        raise UnpicklableError(f"a {type(value).__name__} cannot be pickled: {error}") from error
+    sink.write(signed.mac.digest())
+
+
+def load_pickle(path: Path, key: bytes) -> object:
+    """Read a pickle whose HMAC is valid.
+
+    Raises
+    ------
+    StorageError
+        If it is not signed with this key; nothing was unpickled then.
+    Exception
+        Whatever unpickling raises, such as an import that fails.
+    """
+    content = path.read_bytes()
+    body, mac = content[:-MAC_BYTES], content[-MAC_BYTES:]
+    expected = new_mac(key)
+    expected.update(body)
+    if not body.startswith(_MAGIC) or not hmac.compare_digest(expected.digest(), mac):
+        raise StorageError(
+            f"the pickle {path.name} is not signed with this user's key and was not read",
+            hint="run the task again",
+        )
+    import pickle
+
+    return pickle.loads(memoryview(body)[len(_MAGIC) :])  # noqa: S301 - its signature was checked
