@@ -120,6 +120,7 @@ def _plan(
         effects=effects,
         persist=spec.persist,
         cpu=spec.resources.cpu,
+        memory_bytes=spec.resources.memory_bytes,
         pool=spec.pool,
         priority=spec.priority,
         has_condition=spec.when is not None,

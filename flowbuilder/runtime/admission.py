@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 
 from flowbuilder.errors import ConfigurationError
 
-__all__ = ["CPU_POOL", "Admission", "Pool"]
+__all__ = ["CPU_POOL", "MEMORY_POOL", "Admission", "Pool"]
 
 CPU_POOL = "cpu"
 """The pool of CPU slots, one per usable core unless configured."""
+
+MEMORY_POOL = "memory"
+"""The pool of bytes that tasks declare under ``resources: {memory: ...}``."""
 
 
 class Pool:
@@ -84,10 +87,15 @@ class Admission:
         CPU slots.
     limits : mapping of str to int
         Configured pools; a task that names another pool is an error before the run starts.
+    memory_bytes : int
+        Memory this process may use.
     """
 
-    def __init__(self, workers: int, limits: Mapping[str, int]) -> None:
-        self._pools = {CPU_POOL: Pool(CPU_POOL, workers)}
+    def __init__(self, workers: int, limits: Mapping[str, int], memory_bytes: int) -> None:
+        self._pools = {
+            CPU_POOL: Pool(CPU_POOL, workers),
+            MEMORY_POOL: Pool(MEMORY_POOL, memory_bytes),
+        }
         for name, capacity in limits.items():
             self._pools[name] = Pool(name, capacity)
 
@@ -112,3 +120,8 @@ class Admission:
     def cpu(self) -> Pool:
         """The CPU slots."""
         return self._pools[CPU_POOL]
+
+    @property
+    def memory(self) -> Pool:
+        """The bytes of memory."""
+        return self._pools[MEMORY_POOL]

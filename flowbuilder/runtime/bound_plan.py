@@ -105,6 +105,7 @@ def is_unconditional(task: PlannedTask) -> bool:
     return (
         task.timeout_s is None
         and task.pool is None
+        and not task.memory_bytes
         and not task.has_condition
         and task.effects is not Effects.EXTERNAL
         and task.join in _NEEDS_SUCCESS

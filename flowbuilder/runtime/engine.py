@@ -26,6 +26,7 @@ from flowbuilder.runtime.executors.io_loop import IoLoop
 from flowbuilder.runtime.executors.processes import ProcessExecutor
 from flowbuilder.runtime.executors.threads import ThreadExecutor
 from flowbuilder.runtime.live_run import LiveRun, RunOptions
+from flowbuilder.runtime.machine import memory_limit_bytes
 from flowbuilder.runtime.services import ErrorReport, Services
 from flowbuilder.store.ports import ArtifactStore, Journal
 
@@ -77,7 +78,9 @@ class Engine:
             threads=ThreadExecutor(),
             io=IoLoop(),
             processes=ProcessExecutor(options.workers, options.scratch),
-            admission=Admission(options.workers, options.pools),
+            admission=Admission(
+                options.workers, options.pools, memory_limit_bytes() or sys.maxsize
+            ),
             artifacts=artifacts,
             explain_error=options.explain_error,
         )

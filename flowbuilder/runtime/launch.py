@@ -128,6 +128,8 @@ class Launcher:
         wanted: list[tuple[Pool, int]] = []
         if task.pool is not None:
             wanted.append((admission.pool(task.pool), 1))
+        if task.memory_bytes:
+            wanted.append((admission.memory, task.memory_bytes))
         if executor in _ON_THREADS and program.uses_cpu:
             wanted.append((admission.cpu, task.cpu))
         for position, (pool, units) in enumerate(wanted):

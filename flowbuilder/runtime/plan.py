@@ -43,6 +43,7 @@ class PlannedTask(msgspec.Struct, frozen=True, kw_only=True):
     effects: Effects = Effects.IDEMPOTENT
     persist: Persist = Persist.AUTO
     cpu: int = 1
+    memory_bytes: int = 0
     pool: str | None = None
     priority: int = 0
     has_condition: bool = False

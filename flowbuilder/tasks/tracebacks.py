@@ -11,12 +11,11 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 
-import flowbuilder
 from flowbuilder.errors import FlowBuilderError, Location
 
 __all__ = ["INTERNAL_FOLDERS", "MAX_TRACEBACK_CHARS", "user_traceback"]
 
-INTERNAL_FOLDERS: tuple[str, ...] = (str(Path(flowbuilder.__file__).absolute().parent),)
+INTERNAL_FOLDERS: tuple[str, ...] = (str(Path(__file__).absolute().parents[1]),)
 """Frames of files below these folders are never shown."""
 
 MAX_TRACEBACK_CHARS = 65_536

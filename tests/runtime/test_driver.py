@@ -538,3 +538,16 @@ def test_inline_override_keeps_everything_on_the_driver(bench):
     )
 
     assert threads == {threading.get_ident()}
+
+
+def test_memory_that_tasks_declare_is_never_exceeded(bench):
+    pool = bench.engine.services.admission.memory
+    half = pool.capacity // 2 + 1
+    names = [f"t{i}" for i in range(6)]
+    tasks = {name: {"executor": "thread", "memory_bytes": half} for name in names}
+
+    run = bench.run(plan_of(", ".join(names), **tasks), dict.fromkeys(names, lambda: None))
+
+    assert run.finished is RunState.SUCCEEDED
+    assert pool.peak == half
+    assert pool.used == 0
