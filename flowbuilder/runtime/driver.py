@@ -94,8 +94,7 @@ class Driver:
         self._outcomes = Outcomes(self)
         self._launcher = Launcher(self, self._outcomes)
 
-    # -- entry points
-    # -----------------------------------------------------------------------------------------------------
+    # -- entry points ----------------------------------------------------------------------------
 
     def begin(self, run: LiveRun) -> LiveRun:
         """Take charge of a run: the first thing that happens to it."""
@@ -155,7 +154,7 @@ class Driver:
         run.open_timers += 1
         heapq.heappush(self._timers, (due_ns, next(self._sequence), run, action))
 
-    # -- turns ---------------------------------------------------------------------------
+    # -- turns -----------------------------------------------------------------------------------
 
     def _wait_for_messages(self) -> set[LiveRun]:
         touched: set[LiveRun] = set()
@@ -298,8 +297,7 @@ class Driver:
             )
         )
 
-    # -- requests from other threads
-    # ----------------------------------------------------------------------------------------
+    # -- requests from other threads -------------------------------------------------------------
 
     def request_stop(
         self, run: LiveRun, reason: str, error: FlowBuilderError | None = None
@@ -368,7 +366,7 @@ class Driver:
             run.frontier.rebuild()
         return self.request_stop(run, "interrupted")
 
-    # -- ends ----------------------------------------------------------------------------
+    # -- ends ------------------------------------------------------------------------------------
 
     def _cancel_pending(self, run: LiveRun) -> None:
         for pool in {*run.blocked}:

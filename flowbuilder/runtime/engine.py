@@ -100,7 +100,7 @@ class Engine:
         """Whether it can no longer be used: closed, or inherited by a forked process."""
         return self._is_closed or self._pid != os.getpid()
 
-    # -- runs ----------------------------------------------------------------------------
+    # -- runs ------------------------------------------------------------------------------------
 
     def open(
         self,
@@ -239,8 +239,7 @@ class Engine:
                 self._shared = driver
             return self._shared
 
-    # -- requests
-    # ---------------------------------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------
 
     def cancel(self, run: LiveRun, *, reason: str = "cancelled") -> None:
         """Cancel a run; when this returns nothing new starts."""

@@ -201,8 +201,7 @@ class LiveRun:
         self.recorder = Recorder()
         self.frontier = Frontier(plan, self.state_codes, self.in_flight, self.waiting)
 
-    # -- RunScope
-    # ---------------------------------------------------------------------------------------------------------
+    # -- RunScope --------------------------------------------------------------------------------
 
     @property
     def workflow(self) -> str:
@@ -249,8 +248,7 @@ class LiveRun:
         """Give the state of an instance as text."""
         return TASK_STATES[self.state_codes[instance]].value
 
-    # -- outputs
-    # ----------------------------------------------------------------------------------------------------------
+    # -- outputs ---------------------------------------------------------------------------------
 
     def keep_output(self, instance: int, value: object) -> None:
         """Store an output that is not a plain scalar: freeze what rides in the record now, note
@@ -313,7 +311,7 @@ class LiveRun:
                 ) from error
         return value
 
-    # -- text ----------------------------------------------------------------------------
+    # -- text ------------------------------------------------------------------------------------
 
     def write(self, instance: int, attempt: int, stream: str, text: str, level: str = "") -> None:
         """Record text a task printed, secrets removed, up to a limit per attempt. Thread-safe."""
@@ -336,8 +334,7 @@ class LiveRun:
         """Read the monotonic clock."""
         return time.monotonic_ns()
 
-    # -- reading
-    # ----------------------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------
 
     @property
     def run_state(self) -> RunState:
