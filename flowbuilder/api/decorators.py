@@ -49,7 +49,7 @@ class Task(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], spec: TaskSpec) -> None:
         functools.update_wrapper(self, function)
-        self.function = function
+        self.function = self.__flowbuilder_function__ = function
         self.spec = spec
         self._signature = inspect.signature(function)
         self._after: tuple[object, ...] = ()

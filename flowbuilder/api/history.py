@@ -226,7 +226,9 @@ class PastRun:
         """Continue it here: only what is not settled runs. See `flowbuilder.resume`."""
         from flowbuilder.api.resuming import prepare_resume
 
-        run = prepare_resume(self._container, self.id, assume=assume, params=params).open()
+        prepared = prepare_resume(self._container, self.id, assume=assume, params=params)
+        run = prepared.open()
+        prepared.announce()
         run.drive()
         if check:
             run.raise_for_state()

@@ -47,12 +47,15 @@ class LaunchPlan:
         checked = self.check_params(params)
         options = self.options(request)
         header = self.header(checked, options)
-        live = self.container.engine.open(self.bound, self.version, header, checked, options)
-        preloaded = self.compiled.plan.options.get("preloaded")
-        if preloaded:
-            from flowbuilder.api.preloading import preload
+        earlier = None
+        if self.compiled.plan.options.get("preloaded"):
+            from flowbuilder.api.preloading import find_outputs
 
-            preload(live, self, request.base_run)
+            # Before the run exists: if there are none, there is no run.
+            earlier = find_outputs(self, request.base_run)
+        live = self.container.engine.open(self.bound, self.version, header, checked, options)
+        if earlier is not None:
+            earlier.fill(live)
         return Run(live, self)
 
     def check_params(self, params: Mapping[str, object]) -> Mapping[str, object]:
@@ -179,7 +182,10 @@ def storable_params(params: Mapping[str, object], options: RunOptions) -> dict[s
 
     def storable(value: object) -> object:
         if isinstance(value, str):
-            return value if redact is None else redact(value)
+            if redact is None or redact(value) == value:
+                return value
+            # Not as if this were the value: a resume must ask for it again.
+            return {"$object": "text with a secret", "text": redact(value)}
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return {key: storable(item) for key, item in value.items()}
         if isinstance(value, list | tuple):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,15 +13,18 @@ from flowbuilder.api.run import Run
 from flowbuilder.api.workflow import RunRequest, Workflow
 from flowbuilder.errors import FlowBuilderError, RecoveryError, WorkflowValidationError
 from flowbuilder.ids import short_id
-from flowbuilder.runtime.live_run import LiveRun
+from flowbuilder.runtime.bound_plan import BoundPlan
+from flowbuilder.runtime.live_run import NOT_SET, LiveRun
 from flowbuilder.runtime.recovery import Assume, RecoveryPlan, plan_recovery, restore_run
 from flowbuilder.store.ports import SavedRun
-from flowbuilder.vocabulary import RunState
+from flowbuilder.vocabulary import RunState, TaskState
 
 if TYPE_CHECKING:
     from flowbuilder.api.container import ServiceContainer
 
-__all__ = ["PreparedResume", "open_retry", "prepare_resume"]
+__all__ = ["PreparedResume", "prepare_resume", "prepare_retry"]
+
+_DONE = frozenset({TaskState.SUCCEEDED, TaskState.CACHED})
 
 
 class PreparedResume:
@@ -80,16 +84,30 @@ class PreparedResume:
                 f"run {ref} succeeded, nothing is left to run", hint="start a new run instead"
             )
         request = RunRequest(durability=self.saved.summary.durability, echo=echo)
-        reasons = {plan.tasks[instance].key: why for instance, why in self.recovery.rerun.items()}
+        earlier = None
+        if self.recovery.refill:
+            from flowbuilder.api.preloading import find_outputs
+
+            earlier = find_outputs(self.launch, None, self.recovery.refill)
+
+        def restore(live: LiveRun) -> None:
+            restore_run(live, self.recovery, self.saved)
+            if earlier is not None:
+                earlier.fill(live)
+
         live = self.launch.container.engine.reopen(
             self.launch.bound,
             self.saved.header,
             self.params,
             self.launch.options(request),
-            reasons=reasons,
-            restore=partial(restore_run, recovery=self.recovery, saved=self.saved),
+            reasons=self.recovery.reasons(plan),
+            restore=restore,
         )
         return Run(live, self.launch)
+
+    def announce(self) -> None:
+        """Tell the user on stderr what will happen, before it does."""
+        sys.stderr.write("\n".join(self.lines) + "\n")
 
 
 def prepare_resume(
@@ -129,28 +147,84 @@ def prepare_resume(
     return PreparedResume(launch, saved, recovery, _params(launch, saved, params or {}))
 
 
-def open_retry(live: LiveRun, launch: LaunchPlan, assume: str | None) -> Run:
-    """Continue a run of this process that has ended."""
+def prepare_retry(
+    live: LiveRun,
+    launch: LaunchPlan,
+    *,
+    assume: str | None = None,
+    functions: Mapping[str, Callable[..., object]] | None = None,
+) -> PreparedResume:
+    """Plan the continuation of a run of this process that has ended.
+
+    Parameters
+    ----------
+    live : LiveRun
+        The run; what it still holds in memory need not be read back, nor have been stored.
+    launch : LaunchPlan
+        What it started from.
+    assume : {"done", "rerun"}, optional
+        What to do with external tasks whose outcome is unknown.
+    functions : mapping, optional
+        ``module:name`` -> function, instead of what these names stand for now.
+
+    Raises
+    ------
+    RecoveryError
+        If it has not ended yet.
+    """
     if live.finished is None:
         raise RecoveryError(
             f"run {short_id(live.run_id)} has not ended yet", hint="wait for it, or cancel it"
         )
     saved = launch.container.journal.load_run(live.run_id)
-    # What is still in memory need not be read back, and need not have been stored.
-    saved.outputs = {
-        **{
-            instance: value
-            for instance, value in enumerate(live.values)
-            if live.state(instance) in {"succeeded", "cached"}
-        },
-    }
+    for instance, state in enumerate(saved.states):
+        if state in _DONE and live.values[instance] is not NOT_SET:
+            saved.outputs[instance] = live.values[instance]
+    launch = _rebind(launch, functions or {})
     recovery = plan_recovery(
         launch.compiled.plan,
         saved,
         load=launch.container.artifacts.load,
         assume=_checked_assume(assume),
     )
-    return PreparedResume(launch, saved, recovery, live.params).open(echo=live.options.echo)
+    return PreparedResume(launch, saved, recovery, live.params)
+
+
+def _rebind(launch: LaunchPlan, given: Mapping[str, Callable[..., object]]) -> LaunchPlan:
+    """Look functions up again: the user may have corrected them in another cell."""
+    from flowbuilder.tasks.binding import bind_programs
+
+    old = launch.workflow.functions
+    functions = {**old, **{name: _current(name, body) for name, body in old.items()}}
+    for name, body in given.items():
+        if name not in functions:
+            names = ", ".join(sorted(functions)) or "none"
+            raise FlowBuilderError(
+                f"expected the name of a function of this workflow, found {name!r}",
+                hint=f"its functions: {names}",
+            )
+        functions[name] = getattr(body, "function", body)
+    programs = bind_programs(launch.compiled, launch.container.registry, functions=functions)
+    workflow = Workflow.from_spec(
+        launch.workflow.spec,
+        functions=functions,
+        origin=launch.workflow.origin,
+        data_dir=launch.container.data_dir,
+    )
+    bound = BoundPlan(launch.compiled.plan, programs)
+    return replace(launch, workflow=workflow, bound=bound)
+
+
+def _current(reference: str, old: Callable[..., object]) -> Callable[..., object]:
+    """Give what ``module:qualname`` stands for now; the old function if that is something else."""
+    module, _, qualname = reference.partition(":")
+    found: object = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    found = getattr(found, "function", found)
+    # The name may have been given to something else since, such as the task's output.
+    same = f"{getattr(found, '__module__', '')}:{getattr(found, '__qualname__', '')}" == reference
+    return cast("Callable[..., object]", found) if same and callable(found) else old
 
 
 def _recompile(
@@ -181,7 +255,8 @@ def _recompile(
         ) from error
     if launch.compiled.plan.plan_id != version.plan_id:
         raise RecoveryError(
-            f"run {ref} was started with another version: a file it includes, or a task type, changed",
+            f"run {ref} was started with another version: a file it includes, or a task type,"
+            " changed",
             hint="start a new run instead",
         )
     return launch
@@ -191,17 +266,22 @@ def _params(
     launch: LaunchPlan, saved: SavedRun, given: Mapping[str, object]
 ) -> Mapping[str, object]:
     recorded = {
-        name: value
-        for name, value in saved.header.params.items()
-        if not (isinstance(value, dict) and "$object" in value)
+        name: value for name, value in saved.header.params.items() if not _is_description(value)
     }
     try:
         return launch.check_params({**recorded, **given})
     except WorkflowValidationError as error:
         raise RecoveryError(
             f"the parameters of run {short_id(saved.summary.run_id)} cannot be restored: {error}",
-            hint="give the tables again, with -p name=@file or as arguments",
+            hint="give tables and secrets again, with -p name=@file, -p name=value or as arguments",
         ) from error
+
+
+def _is_description(value: object) -> bool:
+    """Whether a recorded parameter, or a part of it, only describes what was given."""
+    if isinstance(value, dict):
+        return "$object" in value or any(map(_is_description, value.values()))
+    return isinstance(value, list) and any(map(_is_description, value))
 
 
 def _checked_assume(value: str | None) -> Assume | None:

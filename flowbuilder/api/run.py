@@ -201,13 +201,24 @@ class Run:
         error.run = self  # type: ignore[attr-defined]
         raise error
 
-    def retry_failed(self, *, assume: str | None = None, check: bool = True) -> Run:
+    def retry_failed(
+        self,
+        *,
+        assume: str | None = None,
+        functions: Mapping[str, Callable[..., object]] | None = None,
+        check: bool = True,
+    ) -> Run:
         """Run again what is not settled, as the same run: failed tasks and what waited for them.
+
+        Says on stderr what will run again and why. Functions are looked up again by their names, so
+        a task that was corrected in another cell runs as it is now.
 
         Parameters
         ----------
         assume : {"done", "rerun"}, optional
             What to do with external tasks whose outcome is unknown.
+        functions : mapping, optional
+            ``module:name`` -> function, for corrected functions that cannot be found by name.
         check : bool
             Raise if it does not succeed this time either.
 
@@ -221,9 +232,13 @@ class Run:
         RecoveryError
             If it has not ended yet, or there is nothing to run again.
         """
-        from flowbuilder.api.resuming import open_retry
+        from flowbuilder.api.resuming import prepare_retry
 
-        again = open_retry(self._live, self._launch, assume)
+        prepared = prepare_retry(self._live, self._launch, assume=assume, functions=functions)
+        echo = self._live.options.echo
+        again = prepared.open(echo=echo)
+        if echo:
+            prepared.announce()
         again.drive()
         if check:
             again.raise_for_state()

@@ -87,6 +87,7 @@ def resume(
         container_for(None, data_dir), ref, assume=assume, params=params, functions=functions
     )
     again = prepared.open()
+    prepared.announce()
     again.drive()
     if check:
         again.raise_for_state()

@@ -24,6 +24,7 @@ from flowbuilder.store.small_outputs import small_output
 from flowbuilder.vocabulary import (
     TASK_STATE_CODES,
     Durability,
+    Effects,
     FailureKind,
     Persist,
     TaskState,
@@ -53,8 +54,7 @@ class Outcomes:
         """Final instances whose successors wait until the journal has them (``durability:
         task``)."""
 
-    # -- completions
-    # ------------------------------------------------------------------------------------------------------
+    # -- completions -----------------------------------------------------------------------------
 
     def complete(self, done: Completion) -> None:
         """Take what an executor reports; late reports of abandoned attempts only free their
@@ -205,8 +205,7 @@ class Outcomes:
         self._fail(run, attempt, done)
         return run
 
-    # -- finals without an attempt
-    # ------------------------------------------------------------------------------------------
+    # -- finals without an attempt ---------------------------------------------------------------
 
     def skip(self, run: LiveRun, instance: int, reason: str) -> None:
         """Decide that an instance will not run."""
@@ -280,8 +279,7 @@ class Outcomes:
                 attempt = Attempt(run, instance, 1, run.plan.tasks[instance].executor, start)
                 self._save(run, attempt, Completion(attempt, start, end, run.values[instance]))
 
-    # -- durability
-    # -------------------------------------------------------------------------------------------------------
+    # -- durability ------------------------------------------------------------------------------
 
     def _set_final(self, run: LiveRun, instance: int, state: TaskState) -> None:
         run.state_codes[instance] = _CODES[state]
@@ -321,15 +319,14 @@ class Outcomes:
             if run.journal is not None and not is_synced:
                 try:
                     run.journal.sync()
+                    is_synced = True
                 except StorageError as error:
                     self._driver.request_stop(run, "storage", error)
-                is_synced = True
             for instance, is_ok in finals:
                 self._release(run, instance, is_ok=is_ok)
         return set(held)
 
-    # -- records
-    # ----------------------------------------------------------------------------------------------------------
+    # -- records ---------------------------------------------------------------------------------
 
     @staticmethod
     def _record(
@@ -365,8 +362,7 @@ class Outcomes:
         )
         self._record(run, attempt, done, TaskState.FAILED)
 
-    # -- large outputs
-    # ------------------------------------------------------------------------------------------------------
+    # -- large outputs ---------------------------------------------------------------------------
 
     def _save(self, run: LiveRun, attempt: Attempt, done: Completion) -> None:
         """Write an output that does not ride in its record, if it is worth it; tables on a thread,
@@ -380,6 +376,8 @@ class Outcomes:
             or (
                 done.end_ns - done.start_ns < _WORTH_SAVING_NS
                 and attempt.instance not in run.plan.outputs
+                # Without its output it would not be settled, and cannot simply run again.
+                and run.plan.tasks[attempt.instance].effects is not Effects.EXTERNAL
             )
         ):
             return

@@ -122,13 +122,9 @@ class Recorder:
 
     def take(self) -> list[AttemptBlock | Event]:
         """Hand over everything recorded since the last call, oldest first."""
-        pieces: list[AttemptBlock | Event] = []
-        for instance in list(self.started):
-            # The driver removes the entry before it records the end, so a start never follows its
-            # end.
-            started = self.started.pop(instance, None)
-            if started is not None:
-                pieces.append(started)
+        # Looked at before the items, so that whatever a start followed is among these; shown behind
+        # them.
+        started = [self.started.pop(instance, None) for instance in list(self.started)]
         with self._log_lock:
             count = len(self._items)
             items = self._items[:count]
@@ -136,6 +132,7 @@ class Recorder:
             # behind it.
             kept = [item for item in items if isinstance(item, Segment) and item.is_open]
             self._items[:count] = kept
+        pieces: list[AttemptBlock | Event] = []
         rows: list[Row] = []
         for item in items:
             if isinstance(item, tuple):
@@ -150,6 +147,14 @@ class Recorder:
                 pieces.append(item)
         if rows:
             pieces.append(_block(rows))
+        if started:
+            # An attempt that ended between the two looks needs no start.
+            ended = {item[:2] for item in items if isinstance(item, tuple)}
+            pieces.extend(
+                event
+                for event in started
+                if event is not None and (event.instance, event.attempt) not in ended
+            )
         return pieces
 
     def _segment_pieces(self, segment: Segment) -> list[AttemptBlock | Event]:

@@ -211,4 +211,6 @@ def load_saved_run(readers: Readers, run_id: str, is_alive: Callable[[str], bool
         outputs=replay.outputs,
         artifacts=replay.settled_artifacts(),
         started=replay.started,
+        failures=replay.failures,
+        lost=replay.lost,
     )

@@ -117,6 +117,10 @@ class SavedRun(msgspec.Struct, kw_only=True):
     """Settled stored outputs by instance."""
     started: set[int]
     """Instances with an attempt that began and has no recorded end."""
+    failures: dict[int, int] = {}
+    """Failed attempts of instances since they were last started afresh, lost workers included."""
+    lost: dict[int, int] = {}
+    """Lost workers among them."""
 
 
 class Journal(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from flowbuilder.records import (
     ABSENT,
     ArtifactStored,
+    AttemptFailed,
     AttemptFinished,
     AttemptStarted,
     Event,
@@ -24,11 +25,19 @@ from flowbuilder.store.block_codec import (
 )
 from flowbuilder.store.codec import BLOCK_KIND, Row, check_seal, damaged_row, decode_row
 from flowbuilder.store.projection import task_state_code
-from flowbuilder.vocabulary import TASK_STATE_CODES, TASK_STATES, TaskState
+from flowbuilder.vocabulary import (
+    FINAL_TASK_STATES,
+    TASK_STATE_CODES,
+    TASK_STATES,
+    FailureKind,
+    TaskState,
+)
 
 __all__ = ["Replay"]
 
 _PENDING = TASK_STATE_CODES[TaskState.PENDING]
+_FAILED = TASK_STATE_CODES[TaskState.FAILED]
+_FINAL_CODES = frozenset(TASK_STATE_CODES[state] for state in FINAL_TASK_STATES)
 _SETTLED_CODES = frozenset({SUCCEEDED_CODE, TASK_STATE_CODES[TaskState.CACHED]})
 
 
@@ -48,6 +57,8 @@ class Replay:
         self.attempts = [0] * task_count
         self.outputs: dict[int, object] = {}
         self.started: set[int] = set()
+        self.failures: dict[int, int] = {}
+        self.lost: dict[int, int] = {}
         self.last_seq = -1
         self._artifacts: dict[int, ArtifactStored] = {}
         for instance, state in header.initial_states.items():
@@ -122,6 +133,8 @@ class Replay:
         self.states[instance] = code
         self.attempts[instance] = attempt
         self.started.discard(instance)
+        if code == _FAILED:
+            self.failures[instance] = self.failures.get(instance, 0) + 1
         self._keep_output(instance, output if code in _SETTLED_CODES else ABSENT)
 
     def _keep_output(self, instance: int, output: object) -> None:
@@ -134,6 +147,8 @@ class Replay:
         if isinstance(event, ArtifactStored):
             self._artifacts[event.instance] = event
             return
+        if isinstance(event, AttemptFailed) and event.failure == FailureKind.LOST:
+            self.lost[event.instance] = self.lost.get(event.instance, 0) + 1
         code = task_state_code(event)
         instance = getattr(event, "instance", -1)
         if code is None or instance < 0:
@@ -142,16 +157,20 @@ class Replay:
         if isinstance(event, AttemptFinished):
             self._finish(instance, event.attempt, code, event.output)
             return
+        if isinstance(event, TaskReset):
+            self._forget(instance)
         self.states[instance] = code
         if isinstance(event, AttemptStarted):
             self.attempts[instance] = event.attempt
             self.started.add(instance)
         elif isinstance(event, RetryScheduled):
             self.started.discard(instance)
-        elif isinstance(event, TaskReset):
-            self._forget(instance)
 
     def _forget(self, instance: int) -> None:
+        # Failures go on counting if the task was cut short, and start afresh if it was over.
+        if self.states[instance] in _FINAL_CODES:
+            self.failures.pop(instance, None)
+            self.lost.pop(instance, None)
         self.started.discard(instance)
         self.outputs.pop(instance, None)
         self._artifacts.pop(instance, None)
