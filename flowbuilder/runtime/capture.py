@@ -109,22 +109,22 @@ class OutputRouter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: list[LiveRun] = []
+        self._runs: dict[LiveRun, None] = {}
         self._streams: dict[str, tuple[TextIO, _Stream]] = {}
         self._handler: _Handler | None = None
 
     def enter(self, run: LiveRun) -> None:
-        """A run begins."""
+        """Note that a run begins."""
         with self._lock:
-            self._runs.append(run)
+            self._runs[run] = None
             if len(self._runs) == 1:
                 self._install()
 
     def leave(self, run: LiveRun) -> None:
-        """A run ended; the last one puts everything back."""
+        """Note that a run ended; the last one puts everything back."""
         with self._lock:
             if run in self._runs:
-                self._runs.remove(run)
+                del self._runs[run]
                 if not self._runs:
                     self._remove()
 
@@ -143,7 +143,7 @@ class OutputRouter:
         return self._only_live()
 
     def _only_live(self) -> Slot | None:
-        runs = self._runs
+        runs = list(self._runs)
         if len(runs) != 1:
             return None
         run = runs[0]
