@@ -11,7 +11,6 @@ import gc
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowbuilder.compile.expansion import CompiledWorkflow, FlatTask, Role
@@ -84,9 +83,8 @@ class _Binder:
     ) -> None:
         self._registry = registry
         self._types: dict[str, TaskType] = {}
-        self.bound = BoundTasks(compiled, self._types)
-        self._functions = FunctionBinding(self.bound, functions)
-        self._directories = [Path(scope.workflow.directory) for scope in compiled.expansion.scopes]
+        self.bound = BoundTasks(compiled, self._types, functions)
+        self._functions = FunctionBinding(self.bound)
         # Bound methods are made once, not per instance.
         self._run, self._remote = self.bound.run, self.bound.remote
         self._await = self.bound.run_async
@@ -94,12 +92,12 @@ class _Binder:
     def bind(self, instance: int, flat: FlatTask) -> Program:
         """Make one program."""
         spec = flat.spec
+        task_type = self._types.get(spec.type) or self._find_type(spec.type)
         if flat.role is not Role.TASK:
             return self._bind_border(instance, flat)
-        task_type = self._types.get(spec.type) or self._find_type(spec.type)
-        if isinstance(task_type, PythonTask):
-            directory = self._directories[flat.scope]
-            return self._functions.bind(instance, flat, directory, self._condition(instance, flat))
+        if task_type.__class__ is PythonTask:
+            condition = None if spec.when is None else self._condition(instance, flat)
+            return self._functions.bind(instance, flat, condition)
         if isinstance(task_type, SleepTask):
             return Program(
                 delay=self.bound.delay,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import cast
 
 from flowbuilder.compile.expansion import CompiledWorkflow, EdgeKind, Role
 from flowbuilder.errors import ExpressionError, FlowBuilderError, InternalError
@@ -12,7 +13,7 @@ from flowbuilder.runtime.program import AttemptContext, InputSlot, Program, Remo
 from flowbuilder.tasks.binding_scope import ExpressionScope, has_output
 from flowbuilder.tasks.config_schema import ConfigSchema
 from flowbuilder.tasks.prepared_task import PreparedTask, locate_in
-from flowbuilder.tasks.python import finish
+from flowbuilder.tasks.python import finish, keyword_arguments
 from flowbuilder.tasks.sleep import SleepTask
 
 __all__ = ["BoundTasks"]
@@ -29,10 +30,18 @@ class BoundTasks:
         What runs.
     types : mapping of str to TaskType
         Every type the workflow uses; filled while binding.
+    functions : mapping of str to callable
+        Functions that need no import, by ``module:qualname``.
     """
 
-    def __init__(self, compiled: CompiledWorkflow, types: Mapping[str, TaskType]) -> None:
+    def __init__(
+        self,
+        compiled: CompiledWorkflow,
+        types: Mapping[str, TaskType],
+        functions: Mapping[str, Callable[..., object]],
+    ) -> None:
         self.compiled = compiled
+        self.functions = functions
         self.programs: list[Program] = []
         """Per instance; the caller fills it."""
         self.coroutines: dict[int, tuple[Callable[..., Awaitable[object]], Sequence[object]]] = {}
@@ -145,6 +154,28 @@ class BoundTasks:
             for parent in parents
             if instances[parent] >= 0 and has_output(context.run, instances[parent])
         }
+
+    def run_given(self, context: AttemptContext) -> object:
+        """Call a given function with rendered arguments."""
+        function, arguments = self._given_call(context)
+        return finish(function(**arguments))
+
+    async def await_given(self, context: AttemptContext) -> object:
+        """Await a given ``async def`` with rendered arguments."""
+        function, arguments = self._given_call(context)
+        return await cast("Awaitable[object]", function(**arguments))
+
+    def send_given(self, context: AttemptContext) -> RemoteCall:
+        """Describe a call of a given function with rendered arguments for a worker process."""
+        function, arguments = self._given_call(context)
+        directory = str(self.prepare(context.instance).directory)
+        return RemoteCall(function, kwargs=arguments, directory=directory)
+
+    def _given_call(
+        self, context: AttemptContext
+    ) -> tuple[Callable[..., object], dict[str, object]]:
+        call = self.prepare(context.instance).call(context)
+        return self.functions[str(call.config["function"])], keyword_arguments(call)
 
     def call_function(self, context: AttemptContext) -> object:
         """Call a directly bound function."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+
+from flowbuilder.compile.schema_check import Mismatch, SchemaCheck
 
 __all__ = ["ConfigSchema"]
 
@@ -21,32 +22,29 @@ class ConfigSchema:
         JSON Schema (2020-12) of a config.
     """
 
-    __slots__ = ("_schema", "_validator")
+    __slots__ = ("_check", "_schema")
 
     def __init__(self, schema: Mapping[str, object]) -> None:
         self._schema = schema
-        self._validator: Any = None
+        self._check = SchemaCheck(schema)
 
     def with_defaults(self, config: Mapping[str, object]) -> dict[str, object]:
         """Fill in the ``default`` of absent properties, also inside objects that are there."""
         return _with_defaults(config, self._schema)
 
-    def mismatch(self, config: Mapping[str, object]) -> tuple[tuple[str | int, ...], str] | None:
+    def mismatch(self, config: Mapping[str, object]) -> Mismatch | None:
         """Find the first value that does not fit.
 
         Returns
         -------
-        tuple or None
-            Its path below the config and what is wrong; None if everything fits. Tables and other
-            objects count as objects, and collections of over 10,000 members are not looked into.
+        Mismatch or None
+            None if everything fits. Tables and other objects count as objects, and collections of
+            over 10,000 members are not looked into.
         """
-        if self._validator is None:
-            import jsonschema_rs
-
-            self._validator = jsonschema_rs.validator_for(dict(self._schema))
-        for error in self._validator.iter_errors(_plain(config)):
-            return tuple(error.instance_path), str(error.message)
-        return None
+        plain = _plain(config)
+        if self._check.accepts(plain):
+            return None
+        return next(iter(self._check.mismatches(plain)), None)
 
 
 def _with_defaults(config: Mapping[str, object], schema: Mapping[str, object]) -> dict[str, object]:

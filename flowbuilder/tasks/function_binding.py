@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
 
-from flowbuilder.compile.expansion import CompiledWorkflow, FlatTask
+from flowbuilder.compile.expansion import FlatTask
+from flowbuilder.model import TaskSpec
 from flowbuilder.runtime.program import InputSlot, Program
 from flowbuilder.tasks.bound_tasks import BoundTasks
 from flowbuilder.tasks.direct_call import CallShape, LateFunction, shape_call
@@ -23,8 +25,19 @@ from flowbuilder.vocabulary import JoinRule
 __all__ = ["FunctionBinding"]
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
-_NOTHING: Mapping[str, object] = {}
+_ALL_SUCCESS = JoinRule.ALL_SUCCESS
 _Function = Callable[..., object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How tasks that give the same function the same arguments' names are called."""
+
+    function: _Function
+    order: tuple[int, ...] | None
+    is_async: bool
+    is_late: bool
+    is_given: bool
 
 
 class FunctionBinding:
@@ -34,23 +47,20 @@ class FunctionBinding:
     ----------
     bound : BoundTasks
         Runs what the programs call.
-    functions : mapping of str to callable
-        Functions that need no import.
     """
 
-    def __init__(self, bound: BoundTasks, functions: Mapping[str, _Function]) -> None:
+    def __init__(self, bound: BoundTasks) -> None:
         self._bound = bound
-        self._compiled: CompiledWorkflow = bound.compiled
-        self._given = functions
-        self._found: dict[tuple[str, Path], _Function | None] = {}
-        self._shapes: dict[tuple[str, Path, tuple[str, ...]], CallShape] = {}
-        self._call, self._send = bound.call_function, bound.send_function
-        self._await, self._await_general = bound.await_function, bound.run_async
-        self._run, self._remote = bound.run, bound.remote
+        self._given = bound.functions
+        self._instances = bound.compiled.instances
+        scopes = bound.compiled.expansion.scopes
+        self._members = [scope.members for scope in scopes]
+        self._directories = [Path(scope.workflow.directory) for scope in scopes]
+        self._ways: dict[tuple[int, str, tuple[str, ...]], _Way] = {}
+        # Bound methods are made once, not per instance.
+        self._call, self._remote = bound.call_function, bound.remote
 
-    def bind(
-        self, instance: int, flat: FlatTask, directory: Path, condition: partial[bool] | None
-    ) -> Program:
+    def bind(self, instance: int, flat: FlatTask, condition: partial[bool] | None) -> Program:
         """Make the program of one task.
 
         Parameters
@@ -59,98 +69,97 @@ class FunctionBinding:
             Its instance.
         flat : FlatTask
             A task of type ``python``.
-        directory : Path
-            The folder of its workflow.
         condition : callable or None
             Its ``when``.
         """
-        config = flat.spec.config
-        target = config.get("function")
+        spec = flat.spec
+        target = spec.config.get("function")
         if not isinstance(target, str) or "${{" in target:
-            return self._general(target, condition, is_async=False)
-        function = self._find(target, directory)
-        arguments = self._arguments(flat)
-        if arguments is None:
-            return self._general(target, condition, is_async=self._is_async(target, directory))
-        names, values = arguments
-        if function is None and self._is_async(target, directory):
-            return self._general(target, condition, is_async=True)
-        shape = self._shape(target, directory, names, function)
-        if shape.order is not None:
-            values = [values[index] for index in shape.order]
-        if function is not None and inspect.iscoroutinefunction(function):
-            awaited = cast("Callable[..., Awaitable[object]]", shape.function)
+            return self._general(f"python:{target}", condition)
+        args = spec.config.get("args") or {}
+        if not isinstance(args, Mapping):
+            return self._general(target, condition)
+        names = (*args, *spec.inputs)
+        key = (flat.scope, target, names)
+        way = self._ways.get(key)
+        if way is None:
+            way = self._ways[key] = self._find_way(flat.scope, target, names)
+        values = self._values(spec, args, flat.scope)
+        if values is None or (way.is_async and way.is_late):
+            return self._general(target, condition, is_async=way.is_async, is_given=way.is_given)
+        if way.order is not None:
+            values = [values[index] for index in way.order]
+        if way.is_async:
+            awaited = cast("Callable[..., Awaitable[object]]", way.function)
             self._bound.coroutines[instance] = (awaited, values)
-            return Program(coroutine=self._await, condition=condition, code_key=target)
+            return Program(
+                coroutine=self._bound.await_function, condition=condition, code_key=target
+            )
         return Program(
             call=self._call,
-            remote=self._send if target in self._given else self._remote,
+            remote=self._bound.send_function if way.is_given else self._remote,
             condition=condition,
-            function=shape.function,
+            function=way.function,
             arguments=values,
             code_key=target,
         )
 
     def _general(
-        self, target: object, condition: partial[bool] | None, *, is_async: bool
+        self,
+        code_key: str,
+        condition: partial[bool] | None,
+        *,
+        is_async: bool = False,
+        is_given: bool = False,
     ) -> Program:
+        bound = self._bound
+        if is_async:
+            coroutine = bound.await_given if is_given else bound.run_async
+            return Program(coroutine=coroutine, condition=condition, code_key=code_key)
         return Program(
-            call=None if is_async else self._run,
-            coroutine=self._await_general if is_async else None,
-            remote=None if is_async else self._remote,
+            call=bound.run_given if is_given else bound.run,
+            remote=bound.send_given if is_given else bound.remote,
             condition=condition,
-            code_key=f"python:{target}",
+            code_key=code_key,
         )
 
-    def _arguments(self, flat: FlatTask) -> tuple[tuple[str, ...], list[object]] | None:
-        """Give names and values; None if they need more than looking up."""
-        spec = flat.spec
-        args = spec.config.get("args") or _NOTHING
-        if not isinstance(args, Mapping):
-            return None
+    def _values(
+        self, spec: TaskSpec, args: Mapping[str, object], scope: int
+    ) -> list[object] | None:
+        """Give constants and slots, in the order of their names; None if they need more."""
+        values: list[object] = []
         for value in args.values():
-            if type(value) not in _SCALARS or (type(value) is str and "${{" in value):
+            kind = value.__class__
+            if kind not in _SCALARS or (kind is str and "${{" in cast("str", value)):
                 return None
+            values.append(value)
         inputs = spec.inputs
         if not inputs:
-            return tuple(args), list(args.values())
-        if spec.join is not JoinRule.ALL_SUCCESS:
+            return values
+        if spec.join is not _ALL_SUCCESS:
             return None
-        members = self._compiled.expansion.scopes[flat.scope].members
-        instances = self._compiled.instances
-        values: list[object] = list(args.values())
+        members, instances = self._members[scope], self._instances
         for selector in inputs.values():
             source = instances[members[selector.task]]
             if source < 0:
                 return None
             values.append(InputSlot(source, selector.path))
-        return (*args, *inputs), values
+        return values
 
-    def _find(self, target: str, directory: Path) -> _Function | None:
-        key = (target, directory)
-        try:
-            return self._found[key]
-        except KeyError:
-            found = self._given.get(target) or find_imported(target, directory)
-            self._found[key] = found
-            return found
-
-    def _is_async(self, target: str, directory: Path) -> bool:
-        function = self._find(target, directory)
-        if function is not None:
-            return inspect.iscoroutinefunction(function)
-        source = find_function_source(target, directory)
-        return source is not None and source.is_async
-
-    def _shape(
-        self, target: str, directory: Path, names: tuple[str, ...], function: _Function | None
-    ) -> CallShape:
-        key = (target, directory, names)
-        shape = self._shapes.get(key)
-        if shape is None:
-            if function is None:
-                shape = CallShape(LateFunction(target, directory, names))
-            else:
-                shape = shape_call(function, names)
-            self._shapes[key] = shape
-        return shape
+    def _find_way(self, scope: int, target: str, names: tuple[str, ...]) -> _Way:
+        directory = self._directories[scope]
+        given = self._given.get(target)
+        function = given or find_imported(target, directory)
+        if function is None:
+            source = find_function_source(target, directory)
+            is_async = source is not None and source.is_async
+            late = LateFunction(target, directory, names)
+            return _Way(late, None, is_async=is_async, is_late=True, is_given=False)
+        shape: CallShape = shape_call(function, names)
+        return _Way(
+            shape.function,
+            shape.order,
+            is_async=inspect.iscoroutinefunction(function),
+            is_late=False,
+            is_given=given is not None,
+        )

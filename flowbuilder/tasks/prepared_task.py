@@ -5,6 +5,7 @@ Made at a task's first attempt, because most of a large plan is bound without ev
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class PreparedTask:
         self._compiled = compiled
         self._schema = schema
         self._workflow: WorkflowSpec = compiled.expansion.scopes[flat.scope].workflow
-        self._directory = Path(self._workflow.directory or Path.cwd())
+        self.directory = Path(self._workflow.directory or Path.cwd())
         config, self._shell_values = self._externalised()
         self._config = schema.with_defaults(config)
         self._template = self._parse(self._config, "config", raw=True)
@@ -95,7 +96,7 @@ class PreparedTask:
             params=scope.params(),
             env=self._environment(scope),
             secrets=SecretValues(self._workflow.secrets),
-            directory=self._directory,
+            directory=self.directory,
             scratch=run.scratch,
             policy=run.policy,
             cancel=context.cancel,
@@ -109,17 +110,18 @@ class PreparedTask:
     def config(self, scope: ExpressionScope) -> Mapping[str, object]:
         """Render the config."""
         if self._template is None:
-            return self._config
+            # A body may change what it gets; the next attempt must not see that.
+            return copy.deepcopy(self._config)
         rendered = self._render(self._template, scope, "config")
         assert isinstance(rendered, dict)
         mismatch = self._schema.mismatch(rendered)
         if mismatch is not None:
-            path, message = mismatch
-            field = ".".join(map(str, path))
+            field = ".".join(map(str, ("config", *mismatch.path)))
             raise TaskFailedError(
-                f"the value computed for config.{field} does not fit: {message}",
-                location=self.locate("config", *path),
+                f"the value computed for {field} does not fit: {mismatch.message}",
+                location=self.locate("config", *mismatch.path),
                 task=self.flat.spec.name,
+                hint=mismatch.hint,
                 error_type="ConfigMismatch",
             )
         return rendered

@@ -13,7 +13,13 @@ from flowbuilder.runtime.program import RemoteCall
 from flowbuilder.tasks.function_import import import_function
 from flowbuilder.tasks.function_source import FunctionSource, find_module, split_target
 
-__all__ = ["PythonTask", "call_remotely", "find_function_source", "finish"]
+__all__ = [
+    "PythonTask",
+    "call_remotely",
+    "find_function_source",
+    "finish",
+    "keyword_arguments",
+]
 
 _ACCEPTED: Mapping[str, tuple[type, ...]] = {
     "int": (int,),
@@ -99,12 +105,12 @@ class PythonTask(TaskType):
     def run(self, call: TaskCall) -> object:
         """Import the function and call it."""
         function = import_function(str(call.config["function"]), call.directory)
-        return finish(function(**_keywords(call)))
+        return finish(function(**keyword_arguments(call)))
 
     async def run_async(self, call: TaskCall) -> object:
         """Import the function and await it."""
         function = import_function(str(call.config["function"]), call.directory)
-        result = function(**_keywords(call))
+        result = function(**keyword_arguments(call))
         return await result if inspect.isawaitable(result) else result
 
     def remote(self, call: TaskCall) -> RemoteCall:
@@ -112,7 +118,7 @@ class PythonTask(TaskType):
         return RemoteCall(
             call_remotely,
             (str(call.config["function"]), str(call.directory)),
-            _keywords(call),
+            keyword_arguments(call),
             directory=str(call.directory),
         )
 
@@ -138,7 +144,8 @@ def finish(result: object) -> object:
     return asyncio.run(result)
 
 
-def _keywords(call: TaskCall) -> dict[str, object]:
+def keyword_arguments(call: TaskCall) -> dict[str, object]:
+    """Give what a function is called with: arguments and input ports by name."""
     return {**_arguments(call.config), **{port: call.inputs[port] for port in call.inputs}}
 
 
