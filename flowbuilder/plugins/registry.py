@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from flowbuilder.errors import PluginError
 from flowbuilder.plugins.decorator import declared_types
 from flowbuilder.plugins.installed import InstalledType, as_task_type, find_installed
-from flowbuilder.plugins.project_files import PluginFile, load_plugin_file, scan_plugin_files
 from flowbuilder.plugins.task_type import TaskType
-from flowbuilder.plugins.trust import is_trusted
+
+if TYPE_CHECKING:  # only projects with plugins need these at run time
+    from flowbuilder.plugins.project_files import PluginFile
 
 __all__ = ["PLUGIN_FOLDER", "Registry", "TypeDescription"]
 
@@ -196,6 +198,8 @@ class Registry:
             return self._remember({name: installed[0].load()})[name]
         if not files or not self._is_project_trusted():
             return None
+        from flowbuilder.plugins.project_files import load_plugin_file
+
         with self._lock:
             if name not in self._loaded:
                 self._remember(self._own(load_plugin_file(files[0].path)))
@@ -216,6 +220,8 @@ class Registry:
         if self._project is None:
             return ()
         if self._files is None:
+            from flowbuilder.plugins.project_files import scan_plugin_files
+
             with self._lock:
                 if self._files is None:
                     self._files = scan_plugin_files(self._project / PLUGIN_FOLDER)
@@ -229,6 +235,8 @@ class Registry:
         ]
 
     def _is_project_trusted(self) -> bool:
+        from flowbuilder.plugins.trust import is_trusted
+
         return self._project is not None and is_trusted(self._project)
 
     def _origin(self, name: str) -> str:

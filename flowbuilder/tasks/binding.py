@@ -19,12 +19,11 @@ from flowbuilder.plugins.catalogue import TaskTypes
 from flowbuilder.plugins.task_type import TaskType
 from flowbuilder.runtime.program import Program
 from flowbuilder.tasks.bound_tasks import BoundTasks
-from flowbuilder.tasks.function_binding import FunctionBinding
-from flowbuilder.tasks.python import PythonTask
-from flowbuilder.tasks.sleep import SleepTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from flowbuilder.tasks.function_binding import FunctionBinding
 
 __all__ = ["bind_programs"]
 
@@ -83,8 +82,9 @@ class _Binder:
     ) -> None:
         self._registry = registry
         self._types: dict[str, TaskType] = {}
-        self.bound = BoundTasks(compiled, self._types, functions)
-        self._functions = FunctionBinding(self.bound)
+        self.bound = BoundTasks(compiled, self._types)
+        self._functions = functions
+        self._function_binding: FunctionBinding | None = None
         # Bound methods are made once, not per instance.
         self._run, self._remote = self.bound.run, self.bound.remote
         self._await = self.bound.run_async
@@ -95,10 +95,11 @@ class _Binder:
         task_type = self._types.get(spec.type) or self._find_type(spec.type)
         if flat.role is not Role.TASK:
             return self._bind_border(instance, flat)
-        if task_type.__class__ is PythonTask:
+        # Built-in names cannot be taken by other types.
+        if spec.type == "python":
             condition = None if spec.when is None else self._condition(instance, flat)
-            return self._functions.bind(instance, flat, condition)
-        if isinstance(task_type, SleepTask):
+            return self._python.bind(instance, flat, condition)
+        if spec.type == "sleep":
             return Program(
                 delay=self.bound.delay,
                 condition=self._condition(instance, flat),
@@ -114,6 +115,15 @@ class _Binder:
             owns_output=task_type.writes_own_output,
             uses_cpu=not task_type.only_waits,
         )
+
+    @property
+    def _python(self) -> FunctionBinding:
+        """Binds python tasks; only then are the modules it needs imported."""
+        if self._function_binding is None:
+            from flowbuilder.tasks.function_binding import FunctionBinding
+
+            self._function_binding = FunctionBinding(self.bound, self._functions)
+        return self._function_binding
 
     def _bind_border(self, instance: int, flat: FlatTask) -> Program:
         if flat.role is Role.ENTER:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 from flowbuilder.compile.expansion import CompiledWorkflow, EdgeKind, Role
 from flowbuilder.errors import ExpressionError, FlowBuilderError, InternalError
-from flowbuilder.expressions import follow, parse_expression
+from flowbuilder.expressions import parse_expression
 from flowbuilder.plugins.task_type import TaskType
-from flowbuilder.runtime.program import AttemptContext, InputSlot, Program, RemoteCall, RunScope
+from flowbuilder.runtime.program import AttemptContext, Program, RemoteCall, RunScope
 from flowbuilder.tasks.binding_scope import ExpressionScope, has_output
 from flowbuilder.tasks.config_schema import ConfigSchema
 from flowbuilder.tasks.prepared_task import PreparedTask, locate_in
-from flowbuilder.tasks.python import finish, keyword_arguments
-from flowbuilder.tasks.sleep import SleepTask
+
+if TYPE_CHECKING:
+    from flowbuilder.tasks.sleep import SleepTask
 
 __all__ = ["BoundTasks"]
 
@@ -30,22 +31,12 @@ class BoundTasks:
         What runs.
     types : mapping of str to TaskType
         Every type the workflow uses; filled while binding.
-    functions : mapping of str to callable
-        Functions that need no import, by ``module:qualname``.
     """
 
-    def __init__(
-        self,
-        compiled: CompiledWorkflow,
-        types: Mapping[str, TaskType],
-        functions: Mapping[str, Callable[..., object]],
-    ) -> None:
+    def __init__(self, compiled: CompiledWorkflow, types: Mapping[str, TaskType]) -> None:
         self.compiled = compiled
-        self.functions = functions
         self.programs: list[Program] = []
         """Per instance; the caller fills it."""
-        self.coroutines: dict[int, tuple[Callable[..., Awaitable[object]], Sequence[object]]] = {}
-        """Instance -> ``async def`` and its arguments."""
         self._types = types
         self._schemas: dict[str, ConfigSchema] = {}
         self._prepared: dict[int, PreparedTask] = {}
@@ -87,9 +78,8 @@ class BoundTasks:
     def delay(self, context: AttemptContext) -> float:
         """Give the time a sleep task waits, in seconds."""
         prepared = self.prepare(context.instance)
-        assert isinstance(prepared.task_type, SleepTask)
         scope = ExpressionScope(self.compiled, context.run, prepared.flat.scope)
-        return prepared.task_type.delay_s(prepared.config(scope))
+        return cast("SleepTask", prepared.task_type).delay_s(prepared.config(scope))
 
     def condition(self, instance: int, run: RunScope) -> bool:
         """Evaluate ``when``.
@@ -154,53 +144,3 @@ class BoundTasks:
             for parent in parents
             if instances[parent] >= 0 and has_output(context.run, instances[parent])
         }
-
-    def run_given(self, context: AttemptContext) -> object:
-        """Call a given function with rendered arguments."""
-        function, arguments = self._given_call(context)
-        return finish(function(**arguments))
-
-    async def await_given(self, context: AttemptContext) -> object:
-        """Await a given ``async def`` with rendered arguments."""
-        function, arguments = self._given_call(context)
-        return await cast("Awaitable[object]", function(**arguments))
-
-    def send_given(self, context: AttemptContext) -> RemoteCall:
-        """Describe a call of a given function with rendered arguments for a worker process."""
-        function, arguments = self._given_call(context)
-        directory = str(self.prepare(context.instance).directory)
-        return RemoteCall(function, kwargs=arguments, directory=directory)
-
-    def _given_call(
-        self, context: AttemptContext
-    ) -> tuple[Callable[..., object], dict[str, object]]:
-        call = self.prepare(context.instance).call(context)
-        return self.functions[str(call.config["function"])], keyword_arguments(call)
-
-    def call_function(self, context: AttemptContext) -> object:
-        """Call a directly bound function."""
-        program = self.programs[context.instance]
-        assert program.function is not None
-        return finish(program.function(*_values(context, program.arguments)))
-
-    async def await_function(self, context: AttemptContext) -> object:
-        """Await a directly bound ``async def``."""
-        function, arguments = self.coroutines[context.instance]
-        return await function(*_values(context, arguments))
-
-    def send_function(self, context: AttemptContext) -> RemoteCall:
-        """Describe a call of a directly bound function for a worker process."""
-        program = self.programs[context.instance]
-        assert program.function is not None
-        flat = self.compiled.expansion.tasks[self.compiled.order[context.instance]]
-        directory = self.compiled.expansion.scopes[flat.scope].workflow.directory
-        values = tuple(_values(context, program.arguments))
-        return RemoteCall(program.function, values, directory=directory)
-
-
-def _values(context: AttemptContext, arguments: Sequence[object]) -> list[object]:
-    output = context.run.output
-    return [
-        follow(output(item.instance), item.path) if isinstance(item, InputSlot) else item
-        for item in arguments
-    ]

@@ -18,6 +18,7 @@ from flowbuilder.model import TaskSpec
 from flowbuilder.runtime.program import InputSlot, Program
 from flowbuilder.tasks.bound_tasks import BoundTasks
 from flowbuilder.tasks.direct_call import CallShape, LateFunction, shape_call
+from flowbuilder.tasks.function_calls import FunctionCalls
 from flowbuilder.tasks.function_import import find_imported
 from flowbuilder.tasks.python import find_function_source
 from flowbuilder.vocabulary import JoinRule
@@ -46,19 +47,22 @@ class FunctionBinding:
     Parameters
     ----------
     bound : BoundTasks
-        Runs what the programs call.
+        Runs what the general programs call.
+    functions : mapping of str to callable
+        Functions that need no import.
     """
 
-    def __init__(self, bound: BoundTasks) -> None:
+    def __init__(self, bound: BoundTasks, functions: Mapping[str, _Function]) -> None:
         self._bound = bound
-        self._given = bound.functions
+        self._calls = calls = FunctionCalls(bound, functions)
+        self._given = functions
         self._instances = bound.compiled.instances
         scopes = bound.compiled.expansion.scopes
         self._members = [scope.members for scope in scopes]
         self._directories = [Path(scope.workflow.directory) for scope in scopes]
         self._ways: dict[tuple[int, str, tuple[str, ...]], _Way] = {}
         # Bound methods are made once, not per instance.
-        self._call, self._remote = bound.call_function, bound.remote
+        self._call, self._remote = calls.call_direct, bound.remote
 
     def bind(self, instance: int, flat: FlatTask, condition: partial[bool] | None) -> Program:
         """Make the program of one task.
@@ -91,13 +95,11 @@ class FunctionBinding:
             values = [values[index] for index in way.order]
         if way.is_async:
             awaited = cast("Callable[..., Awaitable[object]]", way.function)
-            self._bound.coroutines[instance] = (awaited, values)
-            return Program(
-                coroutine=self._bound.await_function, condition=condition, code_key=target
-            )
+            self._calls.coroutines[instance] = (awaited, values)
+            return Program(coroutine=self._calls.await_direct, condition=condition, code_key=target)
         return Program(
             call=self._call,
-            remote=self._bound.send_function if way.is_given else self._remote,
+            remote=self._calls.send_direct if way.is_given else self._remote,
             condition=condition,
             function=way.function,
             arguments=values,
@@ -112,13 +114,13 @@ class FunctionBinding:
         is_async: bool = False,
         is_given: bool = False,
     ) -> Program:
-        bound = self._bound
+        bound, calls = self._bound, self._calls
         if is_async:
-            coroutine = bound.await_given if is_given else bound.run_async
+            coroutine = calls.await_rendered if is_given else bound.run_async
             return Program(coroutine=coroutine, condition=condition, code_key=code_key)
         return Program(
-            call=bound.run_given if is_given else bound.run,
-            remote=bound.send_given if is_given else bound.remote,
+            call=calls.call_rendered if is_given else bound.run,
+            remote=calls.send_rendered if is_given else bound.remote,
             condition=condition,
             code_key=code_key,
         )

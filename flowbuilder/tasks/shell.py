@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -11,7 +12,9 @@ from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
 from flowbuilder.tasks.command import OUTPUT_PROPERTIES, CommandOptions, run_command
 from flowbuilder.vocabulary import Effects, ExecutorKind
 
-__all__ = ["ShellTask"]
+__all__ = ["ShellTask", "check_encoding"]
+
+_ONLY_TEMPLATE = re.compile(r"\s*\$\{\{[^{}]*\}\}\s*")
 
 
 class ShellTask(TaskType):
@@ -71,6 +74,14 @@ class ShellTask(TaskType):
             yield Finding(
                 f"expected either 'command' or 'argv', found {found}",
                 hint="command runs in a shell, argv without one",
+            )
+        command = config.get("command")
+        if isinstance(command, str) and _ONLY_TEMPLATE.fullmatch(command):
+            yield Finding(
+                "the value of this template is one word, the name of a program",
+                ("command",),
+                hint="write the command out, or use 'argv' for a program with arguments",
+                severity="warning",
             )
         yield from check_encoding(config)
 

@@ -15,8 +15,6 @@ class WorkflowTask(TaskType):
     """Runs another workflow inside this one."""
 
     name = "workflow"
-    # The inner tasks' templates are meant in the inner workflow.
-    raw_fields = frozenset({"tasks"})
     summary = "Run another workflow, from a file or written inline."
     # Inline tasks are texts of their own scope: their expressions mean inner names.
     raw_fields: ClassVar[frozenset[str]] = frozenset({"tasks"})

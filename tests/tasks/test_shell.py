@@ -438,6 +438,7 @@ def test_line_forwarder_stops_at_its_limit_with_one_note():
     [
         ({}, "found neither"),
         ({"command": "x", "argv": ["y"]}, "found both"),
+        ({"command": " ${{ params.command }}\n"}, "one word"),
         ({"command": "x", "encoding": "no-such"}, "no-such"),
         ({"command": "x", "encoding": "utf\0"}, "encoding"),
     ],
