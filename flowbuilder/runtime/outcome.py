@@ -159,6 +159,7 @@ class Outcomes:
             )
         )
         run.waiting[instance] = WaitReason.RETRY
+        run.frontier.plain[instance] = 0  # static segments count attempts from one
 
         def wake() -> LiveRun | None:
             if run.waiting.get(instance) is not WaitReason.RETRY or run.state_codes[instance]:

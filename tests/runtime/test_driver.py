@@ -103,6 +103,20 @@ def test_retry_stops_at_the_limit(execute, executor):
     assert run.attempts[0] == 3
 
 
+def test_retry_of_an_inline_task_counts_its_attempts(execute):
+    calls = []
+
+    def flaky():
+        calls.append(1)
+        if len(calls) < 3:
+            raise OSError("again")
+
+    run = execute(plan_of("a -> b", a={"retry": {"max_attempts": 5, "delay_s": 0.0}}), {"a": flaky})
+
+    assert run.finished is RunState.SUCCEEDED
+    assert list(run.attempts) == [3, 1]
+
+
 def test_retry_until_success_lets_the_rest_run(execute):
     calls = []
 
