@@ -97,9 +97,13 @@ def task_type(
         What ``type:`` says.
     schema : mapping, optional
         JSON Schema of the config; by default read from the function's annotations.
-    effects, executor, summary :
-        See `FunctionTaskType`. Effects are ``external`` unless declared, because that is the safe
-        guess.
+    effects : Effects or str
+        What running it twice does to the outside world; ``external`` unless declared, because that
+        is the safe guess.
+    executor : ExecutorKind or str
+        Where it runs unless the author says otherwise.
+    summary : str
+        One line for palettes; the first line of the docstring by default.
 
     Returns
     -------
@@ -124,6 +128,7 @@ def task_type(
         )
 
     def decorate(function: _Function) -> _Function:
+        """Attach the type to the function."""
         declared = FunctionTaskType(
             name, function, schema=schema, effects=effects, executor=executor, summary=summary
         )

@@ -52,6 +52,7 @@ def pump_by_selector(
     exit_handle = _open_exit_handle(group.process.pid)
 
     def stop() -> None:
+        """Terminate the group and wake the pump."""
         group.terminate()
         # The pump may be over by now and the pipe closed; the lock below keeps its number ours
         # until then.
@@ -143,6 +144,7 @@ def pump_by_threads(
     failures: list[BaseException] = []
 
     def read(stream: IO[bytes], sink: Sink) -> None:
+        """Feed one sink until its stream ends."""
         try:
             while _feed(stream.fileno(), sink):
                 pass
