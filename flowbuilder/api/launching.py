@@ -5,7 +5,7 @@ of one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flowbuilder.api.redaction import make_redactor
@@ -35,6 +35,7 @@ class LaunchPlan:
     compiled: CompiledWorkflow
     bound: BoundPlan
     version: VersionHeader
+    known_options: dict[object, RunOptions] = field(default_factory=dict)
 
     def open(self, params: Mapping[str, object], request: RunRequest) -> Run:
         """Create a run.
@@ -72,14 +73,20 @@ class LaunchPlan:
         spec, settings = self.workflow.spec, self.container.settings
         default = settings.durability or spec.durability
         wanted = parse_executor(request.executor) or settings.executor
-        return RunOptions(
-            durability=parse_durability(request.durability, default),
-            executor=wanted or ExecutorKind.AUTO,
-            policy=str(settings.policy),
-            redact=make_redactor(spec.secrets) if spec.secrets else None,
-            echo=request.echo,
-            max_log_bytes=settings.max_log_bytes,
-        )
+        durability = parse_durability(request.durability, default)
+        key = (durability, wanted, request.echo)
+        # Runs in great number share one object; only secrets may change from run to run.
+        options = None if spec.secrets else self.known_options.get(key)
+        if options is None:
+            options = self.known_options[key] = RunOptions(
+                durability=durability,
+                executor=wanted or ExecutorKind.AUTO,
+                policy=str(settings.policy),
+                redact=make_redactor(spec.secrets) if spec.secrets else None,
+                echo=request.echo,
+                max_log_bytes=settings.max_log_bytes,
+            )
+        return options
 
     def header(self, params: Mapping[str, object], options: RunOptions) -> RunHeader:
         """Describe a new run for the journal."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "TaskRun"]
 
+_FEW_TASKS = 5_000
+"""Up to so many, looking at every task ten times a second costs nothing."""
+
 
 class Run:
     """One execution of a workflow in this process. All methods are thread-safe.
@@ -32,8 +35,7 @@ class Run:
         self._launch = launch
         self._was_interrupted = False
 
-    # -- identity and state
-    # -------------------------------------------------------------------------------------------------
+    # -- identity and state ----------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -82,8 +84,7 @@ class Run:
         """Number of tasks in each state."""
         return self._live.counts()
 
-    # -- outputs
-    # ------------------------------------------------------------------------------------------------------------
+    # -- outputs ---------------------------------------------------------------------------------
 
     def __getitem__(self, task: str) -> Any:
         """Give a task's output: the object it returned, not a copy.
@@ -125,8 +126,7 @@ class Run:
         self.raise_for_state()
         return self.outputs
 
-    # -- driving
-    # ------------------------------------------------------------------------------------------------------------
+    # -- driving ---------------------------------------------------------------------------------
 
     def drive(self) -> None:
         """Execute on this thread until the end. For `Workflow.run`; a run is driven once."""
@@ -169,7 +169,7 @@ class Run:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(done.set)
 
-        self._live.on_finish.append(wake)
+        self._live.at_end(wake)
         if self._live.finished is None:
             try:
                 await done.wait()
@@ -244,8 +244,7 @@ class Run:
             again.raise_for_state()
         return again
 
-    # -- reports
-    # ------------------------------------------------------------------------------------------------------------
+    # -- reports ---------------------------------------------------------------------------------
 
     @property
     def task_runs(self) -> list[TaskRun]:
@@ -263,10 +262,16 @@ class Run:
         """
         return table_of(self.task_runs)
 
-    def running_tasks(self) -> list[TaskRun]:
-        """Those that run or failed, for runs too large to show whole."""
+    def notable_tasks(self, most: int = 14) -> list[TaskRun]:
+        """Give what one would look at now: tasks that run, wait for a retry or failed, then the
+        latest that ended. Cheap for runs of any size.
+        """
         live = self._live
-        return [self._task_run(instance) for instance in {**live.in_flight, **live.failures}]
+        seen = dict.fromkeys([*live.in_flight, *live.waiting, *live.failures])
+        if len(seen) < most and len(live.plan) <= _FEW_TASKS:
+            ended = sorted(range(len(live.plan)), key=live.end_ns.__getitem__, reverse=True)
+            seen.update(dict.fromkeys(item for item in ended[:most] if live.end_ns[item]))
+        return [self._task_run(instance) for instance in list(seen)[:most]]
 
     def _task_run(self, instance: int) -> TaskRun:
         live = self._live
@@ -308,7 +313,8 @@ class Run:
             parts.append(f"attempt {seen.attempt}")
         if seen.duration_s is not None:
             parts.append(
-                f"took {format_duration(seen.duration_s)}, after {format_duration(seen.queued_s)} in the queue"
+                f"took {format_duration(seen.duration_s)},"
+                f" after {format_duration(seen.queued_s)} in the queue"
             )
         if seen.error:
             parts.append(seen.error)
@@ -333,9 +339,7 @@ class Run:
 
     def on_finish(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when the run ends (on the driver's thread), at once if it has."""
-        self._live.on_finish.append(callback)
-        if self._live.finished is not None:
-            callback()
+        self._live.at_end(callback)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{number} {state.value}" for state, number in self.counts.items())

@@ -369,11 +369,15 @@ class Driver:
     # -- ends ------------------------------------------------------------------------------------
 
     def _cancel_pending(self, run: LiveRun) -> None:
-        for pool in {*run.blocked}:
-            self.services.admission.pool(pool).forget((run.run_id, pool))
-        run.blocked.clear()
+        self._forget_pools(run)
         run.waiting.clear()
         self._outcomes.finish_all_pending(run)
+
+    def _forget_pools(self, run: LiveRun) -> None:
+        # A wake-up for a run that does not read it any more would be lost to the others.
+        for pool in run.blocked:
+            self.services.admission.pool(pool).forget((run.run_id, pool))
+        run.blocked.clear()
 
     @staticmethod
     def _final_state(run: LiveRun) -> RunState:
@@ -420,14 +424,16 @@ class Driver:
                 run.error = run.error or error
                 state = RunState.FAILED
         self.services.router.leave(run)
+        run.recorder.detach()
+        run.journal = None
         run.finished = state
-        callbacks, run.on_finish = run.on_finish, []
+        self.services.forget(run.run_id)
         self._dead_timers += run.open_timers
         if self._dead_timers > 64 and 2 * self._dead_timers > len(self._timers):
             self._drop_dead_timers()
-        for callback in callbacks:
+        while run.on_finish:
             try:
-                callback()
+                run.on_finish.pop()()
             except Exception:
                 _LOG.exception("a callback for the end of run %s failed", run.run_id)
 

@@ -83,6 +83,7 @@ class Engine:
             ),
             artifacts=artifacts,
             explain_error=options.explain_error,
+            forget=self._forget,
         )
         self.live: dict[str, LiveRun] = {}
         """Runs that are not final, by id."""
@@ -164,7 +165,7 @@ class Engine:
             params=params,
             options=options,
             anchor=self.options.clock.anchor(),
-            scratch=self.options.scratch / header.run_id,
+            scratch_root=self.options.scratch,
         )
 
     def _created(
@@ -183,7 +184,6 @@ class Engine:
 
     def _admit(self, run: LiveRun) -> None:
         self.live[run.run_id] = self.known[run.run_id] = run
-        run.on_finish.append(partial(self._forget, run.run_id))
 
     def _forget(self, run_id: str) -> None:
         self.live.pop(run_id, None)
@@ -283,7 +283,7 @@ class Engine:
             done.set()
             return touched
 
-        run.on_finish.append(done.set)
+        run.at_end(done.set)
         driver.inbox.put(ask)
         if run.finished is None:
             done.wait(_ACKNOWLEDGE_S)

@@ -5,6 +5,7 @@ anyone may read it.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import threading
 import time
 from array import array
@@ -130,7 +131,7 @@ class LiveRun:
         "ready_ns",
         "recorder",
         "run_id",
-        "scratch",
+        "_scratch_root",
         "segments",
         "settled_from",
         "start_ns",
@@ -150,7 +151,7 @@ class LiveRun:
         params: Mapping[str, object],
         options: RunOptions,
         anchor: Anchor,
-        scratch: Path,
+        scratch_root: Path,
     ) -> None:
         plan = bound.plan
         count = len(plan.tasks)
@@ -162,7 +163,7 @@ class LiveRun:
         self.params = params
         self.options = options
         self.anchor = anchor
-        self.scratch = scratch
+        self._scratch_root = scratch_root
         self.state_codes = bytearray(count)
         self.values: list[object] = [NOT_SET] * count
         self.attempts: array[int] = array("i", bytes(4 * count))
@@ -212,6 +213,11 @@ class LiveRun:
     def started_ns(self) -> int:
         """Unix nanoseconds of the start."""
         return self.anchor.wall_ns
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for spilled output of this run."""
+        return self._scratch_root / self.run_id
 
     @property
     def policy(self) -> str:
@@ -315,7 +321,7 @@ class LiveRun:
 
     def write(self, instance: int, attempt: int, stream: str, text: str, level: str = "") -> None:
         """Record text a task printed, secrets removed, up to a limit per attempt. Thread-safe."""
-        if not text:
+        if not text or self.is_final:
             return
         if self.options.redact is not None:
             text = self.options.redact(text)
@@ -384,10 +390,25 @@ class LiveRun:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until the run is final; return whether it is."""
+        if self.is_final:
+            return True
         done = threading.Event()
-        self.on_finish.append(done.set)
-        # The end may have come before the callback was there.
-        return self.finished is not None or done.wait(timeout_s)
+        self.at_end(done.set)
+        return done.wait(timeout_s)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended."""
+        return self.finished is not None
+
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once when the run has ended, on the driver's thread or at once."""
+        self.on_finish.append(callback)
+        # The end may have come before the callback was there; whoever takes it out calls it.
+        if self.is_final:
+            with contextlib.suppress(ValueError):
+                self.on_finish.remove(callback)
+                callback()
 
     def require_driver(self) -> Driver:
         """Give the driver of a run that has begun."""

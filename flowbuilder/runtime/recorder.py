@@ -60,6 +60,10 @@ class Recorder:
         """Connect the journal's wake-up call."""
         self._notify = notify
 
+    def detach(self) -> None:
+        """Disconnect it when the run has ended; the journal still takes what is left."""
+        self._notify = _nobody
+
     @property
     def is_streaming(self) -> bool:
         """Whether a segment is producing rows without notifying, or attempts run whose start is

@@ -37,6 +37,8 @@ class Services:
     processes: ProcessExecutor
     admission: Admission
     artifacts: ArtifactStore | None
+    forget: Callable[[str], None]
+    """Called with the id of every run that ended."""
     explain_error: Callable[[BaseException, str], ErrorReport]
     router: OutputRouter = field(default_factory=OutputRouter)
     means: MeanDurations = field(default_factory=MeanDurations)
