@@ -156,7 +156,7 @@ def container_for(flow_file: Path | None, data_dir: str | Path | None = None) ->
 
 
 def is_current(container: ServiceContainer) -> bool:
-    """Whether a container may be used for new runs: settings did not change, its engine is usable."""
+    """Whether a container may be used for new runs: same settings, usable engine."""
     return container.generation == _generation and not container.engine.is_stale
 
 
@@ -177,8 +177,12 @@ def _explain_error(error: BaseException, traceback: str) -> ErrorReport:
 
 
 @atexit.register
-def _close_all() -> None:
-    for container in list(_containers.values()):
+def close_containers() -> None:
+    """Close every container of this process; the next question makes new ones."""
+    with _lock:
+        containers = list(_containers.values())
+        _containers.clear()
+    for container in containers:
         if not container.engine.is_stale:
             container.close()
 

@@ -55,6 +55,7 @@ class Task(Generic[P, R]):
         self._after: tuple[object, ...] = ()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Record the call inside a workflow function; run the function anywhere else."""
         trace = current_trace()
         if trace is None:
             return self.function(*args, **kwargs)
@@ -126,7 +127,8 @@ class Task(Generic[P, R]):
         return arguments, inputs
 
     def __repr__(self) -> str:
-        return f"<task {self.spec.name!r} from {self.function.__module__}:{self.function.__qualname__}>"
+        where = f"{self.function.__module__}:{self.function.__qualname__}"
+        return f"<task {self.spec.name!r} from {where}>"
 
 
 def _caller_line() -> int:
@@ -389,11 +391,8 @@ def _parameter(item: inspect.Parameter) -> Parameter:
         )
     has_default = item.default is not inspect.Parameter.empty
     schema: dict[str, object] = {} if kind is None else {"type": kind}
-    if has_default:
-        if isinstance(item.default, Placeholder):
-            raise WorkflowError(
-                f"expected a constant default for {item.name!r}, found a placeholder"
-            )
+    if has_default and isinstance(item.default, Placeholder):
+        raise WorkflowError(f"expected a constant default for {item.name!r}, found a placeholder")
     return Parameter(
         name=item.name,
         schema=schema,

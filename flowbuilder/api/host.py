@@ -131,7 +131,7 @@ class ContainerHost:
         return _state_of(live)
 
     def variables(self) -> list[dict[str, object]]:
-        """List the tables among the variables of ``__main__``, which is where a notebook keeps them."""
+        """List the tables among the variables of ``__main__``, where a notebook keeps them."""
         main = sys.modules.get("__main__")
         found: list[dict[str, object]] = []
         for name, value in list(vars(main).items()) if main is not None else []:
@@ -141,7 +141,7 @@ class ContainerHost:
         return found
 
     def page(self, request: dict[str, object]) -> bytes:
-        """Give rows of a task's output (``run``, ``task``) or of a ``variable`` as an Arrow IPC stream.
+        """Give rows of a task's output (``run``, ``task``) or of a ``variable``, as Arrow IPC.
 
         ``offset`` and ``limit`` choose the rows, at most 10,000.
         """

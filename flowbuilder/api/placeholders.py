@@ -52,14 +52,15 @@ class Placeholder:
 
     def _refuse(self, kind: str, what: str) -> NoReturn:
         raise WorkflowError(
-            f"expected a value for {what}, found the placeholder {self._expression}, known only when the workflow runs",
+            f"expected a value for {what}, found the placeholder {self._expression},"
+            " known only when the workflow runs",
             hint=_ADVICE[kind],
         )
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> bool:  # noqa: PLE0304 - never returns
         self._refuse("bool", "a condition")
 
-    def __len__(self) -> int:
+    def __len__(self) -> int:  # noqa: PLE0303 - never returns
         self._refuse("len", "len()")
 
     def __iter__(self) -> NoReturn:
@@ -82,12 +83,13 @@ class Placeholder:
     __and__ = __or__ = __xor__ = __invert__ = __matmul__ = __add__
 
     def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
+        """Refuse: a value that does not exist yet has no methods."""
         self._refuse("call", "a call")
 
     def __format__(self, _spec: str) -> str:
         self._refuse("arithmetic", "text formatting")
 
-    def __str__(self) -> str:
+    def __str__(self) -> str:  # noqa: PLE0307 - never returns
         self._refuse("arithmetic", "str()")
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from flowbuilder.api.display_text import cell_width, fit_cells
 from flowbuilder.durations import format_duration
 
 __all__ = ["TaskRun", "isoformat_ns", "table_of", "timeline_text"]
@@ -46,62 +47,65 @@ def table_of(tasks: list[TaskRun]) -> object:
     ModuleNotFoundError
         If polars is not installed.
     """
-    import polars
+    import polars as pl
 
-    return polars.DataFrame(
-        [msgspec.structs.asdict(task) for task in tasks], infer_schema_length=None
-    )
+    return pl.DataFrame([msgspec.structs.asdict(task) for task in tasks], infer_schema_length=None)
 
 
-_MARKS = {
-    "succeeded": "ok",
-    "cached": "cached",
-    "failed": "FAILED",
-    "skipped": "skipped",
-    "cancelled": "cancelled",
-}
+_MARKS = {"succeeded": "ok", "failed": "FAILED"}
 
 
-def timeline_text(tasks: list[TaskRun], *, width: int = 48, most: int = 60) -> str:
+def timeline_text(
+    tasks: list[TaskRun], *, columns: int = 80, most: int = 60, bar: str = "█"
+) -> str:
     """Draw when each task ran, one line a task, in order of start.
 
     Parameters
     ----------
     tasks : list of TaskRun
         Of one run.
-    width : int
-        Characters of the time axis.
+    columns : int
+        Screen cells to fill; below 40 it is as if there were 40.
     most : int
         Lines at most; the longest tasks are kept.
+    bar : str
+        One character to draw with.
     """
     ran = [task for task in tasks if task.duration_s is not None and task.started_at is not None]
     others = [task for task in tasks if task.duration_s is None or task.started_at is None]
-    shown = sorted(
-        sorted(ran, key=lambda task: -(task.duration_s or 0))[:most], key=lambda task: task.offset_s
-    )
+    longest = sorted(ran, key=lambda task: -(task.duration_s or 0))[:most]
+    shown = sorted(longest, key=lambda task: task.offset_s)
+    shown += others[: max(0, most - len(shown))]
     total = max((task.offset_s + (task.duration_s or 0) for task in ran), default=0.0)
-    name_width = min(32, max((len(task.name) for task in (*shown, *others[:most])), default=4))
-    lines = []
-    for task in shown:
-        duration = task.duration_s or 0.0
-        first = round(task.offset_s / total * width) if total else 0
-        length = max(1, round(duration / total * width)) if total else 1
-        first = min(first, width - 1)
-        bar = (" " * first + "█" * length)[:width].ljust(width)
-        mark = _MARKS.get(task.state, task.state)
-        lines.append(
-            f"{_fit(task.name, name_width)}  │{bar}│ {format_duration(duration):>6}  {mark}"
-        )
-    for task in others[: max(0, most - len(shown))]:
-        lines.append(
-            f"{_fit(task.name, name_width)}  │{' ' * width}│ {'':>6}  {_MARKS.get(task.state, task.state)}"
-        )
-    hidden = len(tasks) - len(lines)
-    if hidden:
-        lines.append(f"... and {hidden} more tasks")
-    lines.append(f"{'':{name_width}}  0{format_duration(total):>{width}}")
-    return "\n".join(lines)
+    notes = [_note(task) for task in shown]
+    note_width = max((len(note) for note in notes), default=0)
+    name_width = max((cell_width(task.name) for task in shown), default=4)
+    name_width = min(name_width, 32, max(8, columns // 3))
+    width = min(48, max(8, columns - name_width - note_width - 13))
+    lines = [
+        f"{fit_cells(task.name, name_width)}  │{_bar(task, total, width, bar)}│"
+        f" {_took(task):>6}  {note}"
+        for task, note in zip(shown, notes, strict=True)
+    ]
+    if len(tasks) > len(shown):
+        lines.append(f"... and {len(tasks) - len(shown)} more tasks")
+    if ran:
+        lines.append(f"{'':{name_width}}  0{format_duration(total):>{width}}")
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def _fit(name: str, width: int) -> str:
-    return name.ljust(width) if len(name) <= width else name[: width - 1] + "…"
+def _bar(task: TaskRun, total: float, width: int, mark: str) -> str:
+    if task.duration_s is None or task.started_at is None:
+        return " " * width
+    first = round(task.offset_s / total * width) if total else 0
+    length = max(1, round(task.duration_s / total * width)) if total else 1
+    return (" " * min(first, width - 1) + mark * length)[:width].ljust(width)
+
+
+def _took(task: TaskRun) -> str:
+    return "" if task.duration_s is None else format_duration(task.duration_s)
+
+
+def _note(task: TaskRun) -> str:
+    state = _MARKS.get(task.state, task.state)
+    return f"{state}, attempt {task.attempt}" if task.attempt > 1 else state

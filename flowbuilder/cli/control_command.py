@@ -5,9 +5,9 @@ endpoint.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from flowbuilder.cli.exit_codes import OK
+from flowbuilder.cli.recorded import open_recorded
 from flowbuilder.errors import FlowBuilderError
 from flowbuilder.ids import short_id
 from flowbuilder.vocabulary import RunState
@@ -27,16 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from flowbuilder.api.container import container_for
     from flowbuilder.api.remote_control import control_run
 
     if arguments.task and arguments.command != "cancel":
         raise FlowBuilderError(
             f"expected --task only with cancel, found it with {arguments.command}"
         )
-    container = container_for(
-        None, None if arguments.data_dir is None else Path(arguments.data_dir)
-    )
+    container = open_recorded(arguments)
     summary = container.journal.find_run(arguments.run)
     ref = short_id(summary.run_id)
     if summary.state is RunState.INTERRUPTED:

@@ -5,7 +5,6 @@ about it.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from flowbuilder._version import __version__
+from flowbuilder.cli.documents import print_json
 from flowbuilder.cli.exit_codes import FAILED, OK
 from flowbuilder.errors import FlowBuilderError
 
@@ -56,10 +56,8 @@ def execute(arguments: argparse.Namespace) -> int:
         except FlowBuilderError as error:
             checks.append((name, "problem", str(error)))
     if arguments.json:
-        print(
-            json.dumps(
-                [{"name": name, "status": status, "text": text} for name, status, text in checks]
-            )
+        print_json(
+            [{"name": name, "status": status, "text": text} for name, status, text in checks]
         )
     else:
         width = max(len(name) for name, _, _ in checks)
@@ -121,7 +119,7 @@ def _store(data_dir: Path | None) -> tuple[str, str]:
     if kind:
         return (
             "problem",
-            f"{place} is on a network file system ({kind}): one process at a time, slower; use --data-dir",
+            f"{place} is on a network file system ({kind}): slow; see --data-dir",
         )
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     return "ok", f"{place} ({size / 2**20:.1f} MiB)"
@@ -153,6 +151,7 @@ def _task_types(_data_dir: Path | None) -> tuple[str, str]:
     registry = default_registry(find_data_dir(None).parent)
     described = [registry.describe(name) for name in registry.names()]
     broken = [f"{item.name}: {item.error}" for item in described if item.error]
+    broken += registry.problems()
     return (
         ("problem", "; ".join(broken))
         if broken

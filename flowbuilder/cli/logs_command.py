@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from pathlib import Path
 
 from flowbuilder.cli.exit_codes import OK
+from flowbuilder.cli.recorded import open_recorded
+from flowbuilder.cli.screen import is_terminal
 from flowbuilder.errors import FlowBuilderError
-from flowbuilder.records import LogChunk
-from flowbuilder.vocabulary import RunState
 
 __all__ = ["add_arguments", "execute"]
 
 _EVERY_S = 0.1
-_LIVE = frozenset({RunState.PENDING, RunState.RUNNING, RunState.PAUSED})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("run", help="run id, unique suffix or 'latest'")
+    parser.add_argument(
+        "run", nargs="?", default="latest", help="run id, unique suffix or 'latest' (the default)"
+    )
     parser.add_argument("task", nargs="?", help="only this task")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the run is over")
     parser.add_argument("--data-dir", metavar="DIR", help="where runs are recorded")
@@ -29,46 +30,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from flowbuilder.api.container import container_for
+    from flowbuilder.cli.log_text import LogPrinter
+    from flowbuilder.records import LogChunk
+    from flowbuilder.vocabulary import RunState
 
-    container = container_for(
-        None, None if arguments.data_dir is None else Path(arguments.data_dir)
-    )
-    journal = container.journal
+    journal = open_recorded(arguments).journal
     summary = journal.find_run(arguments.run)
     keys = journal.version(summary.plan_id).keys
-    if arguments.task is not None and arguments.task not in keys:
-        raise FlowBuilderError(
-            f"expected a task of the run, found {arguments.task!r}",
-            hint=f"its tasks: {', '.join(keys[:20])}",
-        )
-    printer = _Printer(keys, arguments.task)
+    _check_task(arguments.task, keys)
+    printer = LogPrinter(
+        sys.stdout,
+        keys,
+        arguments.task,
+        is_terminal=is_terminal(sys.stdout),
+        has_colour=not os.environ.get("NO_COLOR"),
+    )
+    live = {RunState.PENDING, RunState.RUNNING, RunState.PAUSED}
     seq = -1
     while True:
         # The state is read before the events: what is recorded before the end is then never missed.
-        is_live = arguments.follow and journal.find_run(summary.run_id).state in _LIVE
+        goes_on = arguments.follow and journal.find_run(summary.run_id).state in live
         for event in journal.events(summary.run_id, after_seq=seq):
             seq = event.seq
             if isinstance(event, LogChunk):
                 printer.show(event)
-        sys.stdout.flush()
-        if not is_live:
+        if not goes_on:
+            printer.end()
             return OK
+        sys.stdout.flush()
         time.sleep(_EVERY_S)
 
 
-class _Printer:
-    """Prints log chunks; with several tasks, each line says whose it is."""
+def _check_task(task: str | None, keys: tuple[str, ...]) -> None:
+    if task is None or task in keys:
+        return
+    import difflib
 
-    def __init__(self, keys: tuple[str, ...], task: str | None) -> None:
-        self._keys = keys
-        self._task = task
-
-    def show(self, chunk: LogChunk) -> None:
-        key = self._keys[chunk.instance] if chunk.instance >= 0 else "run"
-        if self._task is not None:
-            if key == self._task:
-                sys.stdout.write(chunk.text)
-            return
-        for line in chunk.text.splitlines():
-            sys.stdout.write(f"{key} | {line}\n")
+    near = difflib.get_close_matches(task, keys, 1)
+    listed = ", ".join(keys[:20]) + (", ..." if len(keys) > 20 else "")
+    hint = f"did you mean {near[0]!r}?" if near else f"its tasks: {listed}"
+    raise FlowBuilderError(f"expected a task of the run, found {task!r}", hint=hint)

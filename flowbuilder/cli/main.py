@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from flowbuilder.cli.exit_codes import FAILED, INTERRUPTED, INVALID, OK
+from flowbuilder.cli.screen import make_printable, whole_pipe
 from flowbuilder.errors import (
     ConfigurationError,
     FlowBuilderError,
@@ -50,59 +51,68 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 success, 1 the run failed, 2 invalid workflow or usage, 130 interrupted.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    make_printable()
+    with whole_pipe():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(arguments: list[str]) -> int:
+    parsed = None
     try:
         parsed = _parse(arguments)
-        if parsed is None:
-            return INVALID
-        handler = parsed.handler
-        code: int = handler(parsed)
-        sys.stdout.flush()
-        return code
+        return int(parsed.handler(parsed))
+    except SystemExit as end:
+        # The parser has printed what it had to say.
+        return end.code if isinstance(end.code, int) else INVALID
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); the interpreter must not complain again at
-        # exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except (WorkflowError, ConfigurationError) as error:
-        print_error(error)
-        return INVALID
-    except InternalError as error:
-        print_error(error)
-        print(
-            "This is a bug in FlowBuilder; please report it with the message above.",
-            file=sys.stderr,
-        )
-        return FAILED
     except FlowBuilderError as error:
+        if getattr(parsed, "json", False):
+            from flowbuilder.cli.documents import error_document, print_json
+
+            print_json(error_document(error))
         print_error(error)
-        return FAILED
+        return INVALID if isinstance(error, WorkflowError | ConfigurationError) else FAILED
 
 
 def print_error(error: FlowBuilderError) -> None:
     """Print an error for people, on stderr."""
+    from flowbuilder.api.display_text import visible_text
+
+    sys.stdout.flush()
     if isinstance(error, WorkflowValidationError):
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
-        return
-    print(f"flowbuilder: {error}", file=sys.stderr)
+        lines = [str(problem) for problem in error.problems]
+    else:
+        lines = [f"flowbuilder: {error}"]
+    if isinstance(error, InternalError):
+        lines.append("This is a bug in FlowBuilder; please report it with the message above.")
+    print(visible_text("\n".join(lines)), file=sys.stderr)
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace | None:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="flowbuilder",
         description="Jupyter-native workflows: one file, no server, every run recorded.",
-        epilog="Exit codes: 0 success, 1 the run failed, 2 invalid workflow or usage, 130 interrupted.",
+        epilog="Exit codes: 0 success, 1 the run failed, 2 invalid workflow or usage,"
+        " 130 interrupted.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     # Only the parser of the command in use is built: the others cost time at every start.
     wanted = next((word for word in arguments if not word.startswith("-")), "")
+    if wanted and wanted not in _COMMANDS:
+        near = difflib.get_close_matches(wanted, _COMMANDS, 1)
+        raise ConfigurationError(
+            f"expected a command, found {wanted!r}",
+            hint=f"did you mean {near[0]!r}?" if near else "'flowbuilder --help' lists them",
+        )
     for name, (module, summary) in _COMMANDS.items():
         sub = commands.add_parser(
-            name, help=summary, description=summary[0].upper() + summary[1:] + "."
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            allow_abbrev=False,
         )
         if name == wanted:
             import_module(f"flowbuilder.cli.{module}_command").add_arguments(sub)
@@ -114,5 +124,5 @@ def _parse(arguments: list[str]) -> argparse.Namespace | None:
         raise SystemExit(OK)
     if not parsed.command:
         parser.print_help()
-        return None
+        raise SystemExit(INVALID)
     return parsed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from flowbuilder.cli.exit_codes import OK
 
@@ -52,9 +51,5 @@ def execute(arguments: argparse.Namespace) -> int:
         executor=None if arguments.executor is None else ExecutorKind(arguments.executor),
     )
     explanation = explain_plan(compiled)
-    print(
-        json.dumps(explanation.to_json(), ensure_ascii=False)
-        if arguments.json
-        else explanation.to_text()
-    )
+    print(explanation.to_json() if arguments.json else explanation.to_text())
     return OK

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
+from flowbuilder.cli.screen import is_terminal
 from flowbuilder.durations import format_duration
-from flowbuilder.vocabulary import TaskState
+from flowbuilder.vocabulary import FINAL_TASK_STATES
 
 if TYPE_CHECKING:
     from flowbuilder.api.run import Run
@@ -17,17 +18,6 @@ __all__ = ["Progress"]
 _FIRST_S = 0.2
 _EVERY_S = 0.1
 _MOST_LINES = 200
-_MOST_ROWS = 14
-
-_STYLES = {
-    TaskState.SUCCEEDED: ("green", "✔"),
-    TaskState.CACHED: ("cyan", "✔"),
-    TaskState.FAILED: ("bold red", "✘"),
-    TaskState.RUNNING: ("yellow", "▶"),
-    TaskState.WAITING: ("magenta", "◷"),
-    TaskState.SKIPPED: ("dim", "↷"),
-    TaskState.CANCELLED: ("dim", "■"),
-}
 
 
 class Progress:
@@ -37,12 +27,14 @@ class Progress:
 
     def __init__(self, run: Run, *, is_silent: bool) -> None:
         self._run = run
-        self._is_silent = is_silent
+        # Taken now: while the run lives, what other threads print counts as output of its tasks.
+        self._stream = sys.stderr
+        self._is_silent = is_silent or self._stream is None
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
         self._printed: set[str] = set()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if not self._is_silent:
             self._thread = threading.Thread(
                 target=self._show, name="flowbuilder-progress", daemon=True
@@ -58,10 +50,16 @@ class Progress:
     def _show(self) -> None:
         if self._done.wait(_FIRST_S):
             return
-        if sys.stderr.isatty():
-            self._show_live()
-        else:
-            self._show_lines()
+        try:
+            if is_terminal(self._stream):
+                from flowbuilder.cli.live_table import LiveTable
+
+                LiveTable(self._run, self._stream).show_until(self._done)
+            else:
+                self._show_lines()
+        except OSError:
+            # The terminal or the reader of the pipe went away: the run goes on without a view.
+            return
 
     def _show_lines(self) -> None:
         while not self._done.wait(_EVERY_S):
@@ -69,78 +67,10 @@ class Progress:
         self._print_new()
 
     def _print_new(self) -> None:
-        tasks = self._run.task_runs
-        if len(tasks) > _MOST_LINES:
+        if sum(self._run.counts.values()) > _MOST_LINES:
             return
-        for task in tasks:
-            is_over = task.state in {"succeeded", "failed", "skipped", "cancelled", "cached"}
-            if is_over and task.name not in self._printed:
+        for task in self._run.task_runs:
+            if task.state in FINAL_TASK_STATES and task.name not in self._printed:
                 self._printed.add(task.name)
                 took = format_duration(task.duration_s) if task.duration_s is not None else ""
-                print(f"{task.state:<9} {took:>7}  {task.name}", file=sys.stderr)
-
-    def _show_live(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        console = Console(stderr=True)
-        with Live(self._render(), console=console, refresh_per_second=10, transient=True) as live:
-            while not self._done.wait(_EVERY_S):
-                live.update(self._render())
-
-    def _render(self) -> Any:
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        run = self._run
-        counts = run.counts
-        total = sum(counts.values())
-        final = {
-            TaskState.SUCCEEDED,
-            TaskState.CACHED,
-            TaskState.FAILED,
-            TaskState.SKIPPED,
-            TaskState.CANCELLED,
-        }
-        done = sum(number for state, number in counts.items() if state in final)
-        head = Table.grid(padding=(0, 1))
-        head.add_row(
-            Text(run.workflow, style="bold"),
-            Text(run.short_id, style="dim"),
-            ProgressBar(total=max(total, 1), completed=done, width=32),
-            Text(f"{done}/{total}"),
-            Text(format_duration(run.duration_s), style="dim"),
-        )
-        rows = Table.grid(padding=(0, 1))
-        for state, name, took, note in self._rows():
-            style, mark = _STYLES.get(state, ("dim", "·"))
-            rows.add_row(
-                Text(mark, style=style),
-                Text(name),
-                Text(took, style="dim"),
-                Text(note, style="dim"),
-            )
-        return Group(head, rows)
-
-    def _rows(self) -> list[tuple[TaskState, str, str, str]]:
-        tasks = (
-            self._run.task_runs
-            if sum(self._run.counts.values()) <= 2_000
-            else self._run.running_tasks()
-        )
-        order = {"running": 0, "waiting": 1, "failed": 2}
-        chosen = sorted(tasks, key=lambda task: (order.get(task.state, 3), -task.offset_s))[
-            :_MOST_ROWS
-        ]
-        return [
-            (
-                TaskState(task.state),
-                task.name,
-                format_duration(task.duration_s) if task.duration_s is not None else "",
-                task.error[:80] or (f"attempt {task.attempt}" if task.attempt > 1 else ""),
-            )
-            for task in chosen
-            if task.state not in {"pending", "ready"}
-        ]
+                print(f"{task.state:<9} {took:>7}  {task.name}", file=self._stream, flush=True)

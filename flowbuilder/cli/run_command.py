@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from flowbuilder.cli.exit_codes import FAILED, INTERRUPTED, OK
 from flowbuilder.cli.parameters import read_parameters
-from flowbuilder.errors import ConfigurationError, TaskFailedError
+from flowbuilder.cli.screen import whole_pipe
+from flowbuilder.errors import ConfigurationError
 from flowbuilder.vocabulary import RunState
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="continue a run: id, unique suffix or 'latest'; with --from or --only: take outputs from it",
+        help="continue a run: id, unique suffix or 'latest'; with --from or --only: take outputs"
+        " from it",
     )
     parser.add_argument(
         "--assume",
@@ -113,7 +116,9 @@ def _open_resume(arguments: argparse.Namespace) -> tuple[Run, ServiceContainer]:
         params=read_parameters(arguments.param, saved_spec),
     )
     if not arguments.json and not arguments.quiet:
-        print("\n".join(prepared.lines), file=sys.stderr)
+        from flowbuilder.api.display_text import visible_text
+
+        print(visible_text("\n".join(prepared.lines)), file=sys.stderr)
     return prepared.open(echo=False), container
 
 
@@ -134,40 +139,46 @@ def _apply_settings(arguments: argparse.Namespace) -> None:
 def _drive(run: Run, arguments: argparse.Namespace) -> int:
     from flowbuilder.cli.progress import Progress
 
-    is_silent = arguments.json or arguments.quiet
-    progress = Progress(run, is_silent=is_silent)
-    with progress:
+    _treat_as_interrupt("SIGTERM", "SIGHUP")
+    with Progress(run, is_silent=arguments.json or arguments.quiet):
         run.drive()
-    interrupted = False
-    error: BaseException | None = None
     try:
         run.raise_for_state()
     except KeyboardInterrupt:
-        interrupted = True
+        code, error = INTERRUPTED, None
     except Exception as raised:
-        error = raised
+        code, error = FAILED, raised
+    else:
+        code, error = OK, None
+    with whole_pipe():
+        _report(run, error, arguments)
+    return code
+
+
+def _report(run: Run, error: Exception | None, arguments: argparse.Namespace) -> None:
     if arguments.json:
-        from flowbuilder.cli.documents import run_document
+        from flowbuilder.cli.documents import print_json, run_document
 
-        print(json.dumps(run_document(run), ensure_ascii=False, allow_nan=False))
-    elif not arguments.quiet:
-        from flowbuilder.cli.summary import print_summary
+        print_json(run_document(run))
+        return
+    from flowbuilder.cli.summary import print_failure, print_interrupt, print_summary
 
+    if not arguments.quiet:
         print_summary(run)
-    if error is not None and not arguments.json:
-        _print_failure(run, error)
-    if interrupted:
-        return INTERRUPTED
-    return OK if run.state is RunState.SUCCEEDED else FAILED
+    if error is not None:
+        print_failure(run, error)
+    elif run.state is not RunState.SUCCEEDED and not arguments.quiet:
+        print_interrupt(run)
 
 
-def _print_failure(run: Run, error: BaseException) -> None:
-    print(file=sys.stderr)
-    if isinstance(error, TaskFailedError) and error.traceback:
-        print(error.traceback.rstrip("\n"), file=sys.stderr)
-    print(f"flowbuilder: {error}", file=sys.stderr)
-    print(
-        f"  logs:   flowbuilder logs {run.short_id}{f' {error.task}' if isinstance(error, TaskFailedError) and error.task else ''}\n"
-        f"  resume: flowbuilder run --resume {run.short_id}",
-        file=sys.stderr,
-    )
+def _treat_as_interrupt(*names: str) -> None:
+    """Let a request to end (`kill`, a closed terminal) cancel the run as Ctrl-C does, so that no
+    child process is left behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in names:
+        number = getattr(signal, name, None)
+        # Ignored signals stay ignored: that is what nohup asks for.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))

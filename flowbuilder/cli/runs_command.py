@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowbuilder.cli.exit_codes import FAILED, OK
-from flowbuilder.durations import format_duration
-from flowbuilder.ids import short_id
+from flowbuilder.cli.recorded import find_store, open_recorded
 
 if TYPE_CHECKING:
-    from flowbuilder.api.container import ServiceContainer
     from flowbuilder.store.ports import RunSummary
 
 __all__ = ["add_arguments"]
@@ -23,128 +20,109 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="newest runs first")
-    listing.add_argument("--limit", type=int, default=20, metavar="N")
-    listing.add_argument("--workflow", metavar="NAME")
+    listing.add_argument("--limit", type=_count, default=20, metavar="N", help="default: 20")
+    listing.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
     listing.set_defaults(handler=_list)
     show = actions.add_parser("show", help="one run with its tasks")
-    show.add_argument("run", help="run id, unique suffix or 'latest'")
     show.set_defaults(handler=_show)
     events = actions.add_parser(
         "events", help="everything recorded of a run, one JSON object a line"
     )
-    events.add_argument("run", help="run id, unique suffix or 'latest'")
     events.set_defaults(handler=_events)
+    for action in (show, events):
+        action.add_argument("run", help="run id, unique suffix or 'latest'")
     remove = actions.add_parser("rm", help="remove runs that are over, with their outputs")
-    remove.add_argument("runs", nargs="+", metavar="RUN")
+    remove.add_argument("runs", nargs="+", metavar="RUN", help="run id, unique suffix or 'latest'")
     remove.set_defaults(handler=_remove)
     for action in (listing, show, events, remove):
         action.add_argument("--json", action="store_true", help="print one JSON document")
         action.add_argument("--data-dir", metavar="DIR", help="where runs are recorded")
 
 
-def _container(arguments: argparse.Namespace) -> ServiceContainer:
-    from flowbuilder.api.container import container_for
-
-    return container_for(None, None if arguments.data_dir is None else Path(arguments.data_dir))
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return number
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    container = _container(arguments)
-    summaries = container.journal.list_runs(limit=arguments.limit, workflow=arguments.workflow)
+    store, summaries = find_store(arguments), list["RunSummary"]()
+    if store.exists():
+        journal = open_recorded(arguments).journal
+        summaries = list(journal.list_runs(limit=arguments.limit, workflow=arguments.workflow))
     if arguments.json:
-        from flowbuilder.cli.documents import summary_document
+        from flowbuilder.cli.documents import print_json, summary_document
 
-        print(json.dumps([summary_document(summary) for summary in summaries], ensure_ascii=False))
+        print_json([summary_document(summary) for summary in summaries])
         return OK
     if not summaries:
-        print(f"no runs are recorded in {container.data_dir}")
+        which = f"of workflow {arguments.workflow!r} " if arguments.workflow else ""
+        print(f"no runs {which}are recorded in {store}")
         return OK
-    rows = [
-        ("RUN", "WORKFLOW", "STATE", "STARTED", "TOOK", "TASKS"),
-        *(_row(summary) for summary in summaries),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+    from flowbuilder.cli.runs_table import print_runs
+
+    print_runs(summaries)
     return OK
-
-
-def _row(summary: RunSummary) -> tuple[str, ...]:
-    from datetime import datetime
-
-    started = datetime.fromtimestamp(summary.started_wall_ns / 1e9).astimezone()
-    counts = ", ".join(f"{number} {state}" for state, number in summary.counts.items() if number)
-    return (
-        short_id(summary.run_id),
-        summary.workflow,
-        summary.state.value,
-        started.strftime("%Y-%m-%d %H:%M:%S"),
-        format_duration(summary.duration_s),
-        counts,
-    )
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from flowbuilder.api.history import read_task_runs
-    from flowbuilder.api.task_run import timeline_text
 
-    container = _container(arguments)
+    container = open_recorded(arguments)
     summary = container.journal.find_run(arguments.run)
     tasks = read_task_runs(container.journal, summary)
     if arguments.json:
-        from flowbuilder.cli.documents import summary_document, task_document
+        from flowbuilder.cli.documents import print_json, summary_document, task_document
 
-        print(
-            json.dumps(
-                {**summary_document(summary), "tasks": [task_document(task) for task in tasks]},
-                ensure_ascii=False,
-            )
-        )
+        print_json({**summary_document(summary), "tasks": [task_document(task) for task in tasks]})
         return OK
-    print(f"run       {summary.run_id}")
-    print(f"workflow  {summary.workflow}" + (f"  ({summary.path})" if summary.path else ""))
-    print(f"state     {summary.state.value} after {format_duration(summary.duration_s)}")
-    if summary.params:
-        print(f"params    {json.dumps(summary.params, ensure_ascii=False, default=str)}")
-    if summary.error:
-        print(f"error     {summary.error}")
-    print()
-    print(timeline_text(tasks))
-    for task in tasks:
-        if task.reason or task.error:
-            print(f"  {task.name}: {task.error or task.reason}")
+    from flowbuilder.cli.runs_table import print_run
+
+    print_run(summary, tasks)
     return OK
 
 
 def _events(arguments: argparse.Namespace) -> int:
+    from flowbuilder.cli.documents import print_json
     from flowbuilder.cli.event_documents import event_document
 
-    container = _container(arguments)
+    container = open_recorded(arguments)
     summary = container.journal.find_run(arguments.run)
     keys = container.journal.version(summary.plan_id).keys
     documents = (event_document(event, keys) for event in container.journal.events(summary.run_id))
     if arguments.json:
-        print(json.dumps(list(documents), ensure_ascii=False))
+        print_json(list(documents))
         return OK
     for document in documents:
-        print(json.dumps(document, ensure_ascii=False))
+        print_json(document)
     return OK
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    container = _container(arguments)
-    summaries = [container.journal.find_run(ref) for ref in arguments.runs]
+    container = open_recorded(arguments)
+    found = {ref: container.journal.find_run(ref) for ref in arguments.runs}
+    summaries = list({summary.run_id: summary for summary in found.values()}.values())
     ids = [summary.run_id for summary in summaries]
     removed = container.journal.remove_runs(ids)
+    alive = [summary for summary in summaries if _is_alive(summary)]
     for summary in summaries:
-        if summary.state.value not in {"running", "paused", "pending"}:
+        if summary not in alive:
             container.artifacts.remove_run(summary.run_id)
     if arguments.json:
         print(json.dumps({"removed": removed, "asked": len(ids)}))
     else:
         print(f"removed {removed} of {len(ids)} run{'s' * (len(ids) != 1)}")
-        if removed < len(ids):
-            print("runs that are alive are not removed; cancel them first", file=sys.stderr)
+        for summary in alive:
+            from flowbuilder.ids import short_id
+
+            ref = short_id(summary.run_id)
+            print(
+                f"run {ref} is alive and stays; end it first with: flowbuilder cancel {ref}",
+                file=sys.stderr,
+            )
     return OK if removed == len(ids) else FAILED
+
+
+def _is_alive(summary: RunSummary) -> bool:
+    return summary.state.value in {"running", "paused", "pending"}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+from flowbuilder.cli.documents import print_json
 from flowbuilder.cli.exit_codes import OK
+from flowbuilder.errors import PluginError
 
 __all__ = ["add_arguments", "execute"]
 
@@ -26,10 +27,13 @@ def execute(arguments: argparse.Namespace) -> int:
     from flowbuilder.tasks import default_registry
 
     registry = default_registry(find_data_dir(Path.cwd() / "_").parent)
-    names = [arguments.name] if arguments.name else list(registry.names())
+    names = list(registry.names())
+    if arguments.name is not None:
+        _check_name(arguments.name, names)
+        names = [arguments.name]
     described = [registry.describe(name) for name in names]
     if arguments.json:
-        print(json.dumps([asdict(item) for item in described], ensure_ascii=False, default=str))
+        print_json([asdict(item) for item in described])
         return OK
     width = max((len(item.name) for item in described), default=0)
     for item in described:
@@ -38,6 +42,18 @@ def execute(arguments: argparse.Namespace) -> int:
         if arguments.name:
             _print_fields(item.schema)
     return OK
+
+
+def _check_name(name: str, names: list[str]) -> None:
+    if name in names:
+        return
+    import difflib
+
+    near = difflib.get_close_matches(name, names, 1)
+    raise PluginError(
+        f"expected a task type ({', '.join(names)}), found {name!r}",
+        hint=f"did you mean {near[0]!r}?" if near else "",
+    )
 
 
 def _print_fields(schema: object) -> None:

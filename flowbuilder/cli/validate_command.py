@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from flowbuilder.cli.documents import problem_document
+from flowbuilder.api.display_text import visible_text
+from flowbuilder.cli.documents import print_json, problem_document
 from flowbuilder.cli.exit_codes import INVALID, OK
 from flowbuilder.errors import FlowBuilderError, Problem
 
@@ -35,11 +35,11 @@ def execute(arguments: argparse.Namespace) -> int:
             }
             for file, problems in found.items()
         ]
-        print(json.dumps({"valid": is_valid, "files": documents}, ensure_ascii=False))
+        print_json({"valid": is_valid, "files": documents})
         return OK if is_valid else INVALID
     for file, problems in found.items():
         for problem in problems:
-            print(problem if problem.location else f"{file}: {problem}")
+            print(visible_text(str(problem) if problem.location else f"{file}: {problem}"))
         if not any(problem.severity == "error" for problem in problems):
             print(f"{file}: valid")
     return OK if is_valid else INVALID
