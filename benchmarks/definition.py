@@ -91,9 +91,10 @@ class Benchmark:
         return next(entrant for entrant in self.entrants if entrant.label == label)
 
     def parameters(self, entrant: Entrant, variant: str, *, is_quick: bool) -> dict[str, object]:
-        """Merge the parameters of one sample; the more particular wins, the quick ones last."""
-        merged = {**self.params, **self.variants.get(variant, {}), **entrant.params}
-        return {**merged, **self.quick, **entrant.quick} if is_quick else merged
+        """Merge the parameters of one sample; the more particular wins."""
+        general = {**self.params, **self.quick} if is_quick else self.params
+        merged = {**general, **self.variants.get(variant, {}), **entrant.params}
+        return {**merged, **entrant.quick} if is_quick else merged
 
 
 def load_benchmarks(folder: Path = DEFINITIONS) -> list[Benchmark]:

@@ -71,7 +71,7 @@ class FlowBuilderSubject:
     def prepare_waits(self, count: int, wait_s: float) -> Callable[[], int]:
         import flowbuilder as fb
 
-        workflow = fb.Workflow("waiting", params={"wait_s": wait_s}, data_dir=self._store)
+        workflow = fb.Workflow("waiting", data_dir=self._store)
         workflow = workflow.add("a", _first)
         if self._wait == "async":
             workflow = workflow.add("b", _wait, inputs={"value": "a"}, config={"wait_s": wait_s})

@@ -104,18 +104,26 @@ def test_definition_with_an_unknown_field_is_refused(tmp_path: Path):
         load_benchmarks(tmp_path)
 
 
-def test_quick_parameters_win_over_all_others():
+def test_the_more_particular_parameter_wins():
     definition = benchmark(
-        params={"tasks": 1, "width": 1},
-        quick={"tasks": 5},
+        params={"tasks": 1, "width": 1, "repeat": 1},
+        quick={"tasks": 5, "width": 5, "repeat": 5},
         variants={"wide": {"width": 9}},
-        entrants=(Entrant(label="bare loop", subject="loop", params={"tasks": 3}),),
+        entrants=(
+            Entrant(label="bare loop", subject="loop", params={"tasks": 3}),
+            Entrant(label="again", subject="loop", quick={"width": 7}),
+        ),
         expectations=(),
     )
-    entrant = definition.entrant("bare loop")
+    loop, again = definition.entrants
 
-    assert definition.parameters(entrant, "wide", is_quick=False) == {"tasks": 3, "width": 9}
-    assert definition.parameters(entrant, "wide", is_quick=True) == {"tasks": 5, "width": 9}
+    def found(entrant: Entrant, *, is_quick: bool) -> tuple[object, ...]:
+        merged = definition.parameters(entrant, "wide", is_quick=is_quick)
+        return merged["tasks"], merged["width"], merged["repeat"]
+
+    assert found(loop, is_quick=False) == (3, 9, 1)
+    assert found(loop, is_quick=True) == (3, 9, 5)
+    assert found(again, is_quick=True) == (5, 7, 5)
 
 
 def test_measure_takes_every_round_in_processes_of_their_own():

@@ -89,4 +89,5 @@ def test_workflow_text_has_the_promised_expressions():
 
     assert text.count("  - name: t") == 100
     assert text.count("${{") == 100
-    assert text.count("* 2 + 1") == 10
+    assert text.count("${{ params.limit * ") == 10
+    assert workflow_text(100, salt=1) != text
