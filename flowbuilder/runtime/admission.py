@@ -30,7 +30,7 @@ class Pool:
         self.used = 0
         self.peak = 0
         self._lock = threading.Lock()
-        self._waiters: OrderedDict[object, Callable[[], None]] = OrderedDict()
+        self._waiters: OrderedDict[object, tuple[int, Callable[[], None]]] = OrderedDict()
 
     def try_acquire(self, units: int, who: object, wake: Callable[[], None]) -> bool:
         """Take ``units`` if they are free; else remember to call ``wake`` (once per ``who``) when
@@ -45,18 +45,23 @@ class Pool:
                 self.used += units
                 self.peak = max(self.peak, self.used)
                 return True
-            self._waiters[who] = wake
+            self._waiters[who] = units, wake
             return False
 
     def acquire(self, units: int) -> None:
         """Wait for ``units``; only for threads that drive nothing else meanwhile."""
         ready = threading.Event()
-        while not self.try_acquire(units, ready, ready.set):
-            ready.wait()
-            ready.clear()
+        try:
+            while not self.try_acquire(units, ready, ready.set):
+                ready.wait()
+                ready.clear()
+        except BaseException:
+            self.forget(ready)
+            raise
+        self.wake_next()
 
     def release(self, units: int) -> None:
-        """Give ``units`` back and wake the first who waits."""
+        """Give ``units`` back and wake the first waiter they may be enough for."""
         with self._lock:
             self.used -= min(units, self.capacity)
         self.wake_next()
@@ -64,11 +69,19 @@ class Pool:
     def wake_next(self) -> None:
         """Pass a wake-up on: whoever was woken calls this if units may be left after it took its
         own.
+
+        A waiter whose units are not free is passed over, else one that can never be served (its
+        units are held by an abandoned thread) would keep the others waiting.
         """
         with self._lock:
-            if self.used >= self.capacity or not self._waiters:
+            free = self.capacity - self.used
+            if not free:
                 return
-            _, wake = self._waiters.popitem(last=False)
+            fitting = (who for who, (units, _) in self._waiters.items() if units <= free)
+            who = next(fitting, None)
+            if who is None:
+                return
+            _, wake = self._waiters.pop(who)
         wake()
 
     def forget(self, who: object) -> None:
@@ -113,7 +126,8 @@ class Admission:
             known = ", ".join(sorted(self._pools))
             raise ConfigurationError(
                 f"expected a configured pool, found {name!r}; known pools: {known}",
-                hint=f"add it to [tool.flowbuilder.pools] in pyproject.toml, for example {name} = 4",
+                hint="add it to [tool.flowbuilder.pools] in pyproject.toml, "
+                f"for example {name} = 4",
             ) from None
 
     @property

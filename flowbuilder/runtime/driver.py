@@ -117,7 +117,7 @@ class Driver:
         it.
         """
         self.thread = get_ident()
-        guard = InterruptGuard(lambda: self.inbox.put(lambda: self._interrupt(run)))
+        guard = InterruptGuard(lambda: self.inbox.put(lambda: self.interrupt(run)))
         interrupted = False
         try:
             touched: set[LiveRun] = set()
@@ -133,7 +133,7 @@ class Driver:
                     touched = self._wait_for_messages()
                 except KeyboardInterrupt:
                     interrupted = True
-                    self._interrupt(run)
+                    self.interrupt(run)
                     touched = {run}
         finally:
             guard.remove()
@@ -354,7 +354,8 @@ class Driver:
         )
         return self.request_stop(run, "the run's timeout", error)
 
-    def _interrupt(self, run: LiveRun) -> LiveRun:
+    def interrupt(self, run: LiveRun) -> LiveRun:
+        """Stop a run after Ctrl-C, at once after the second. Runs on the driver."""
         if run.driver is None:
             self.begin(run)
         if run.is_stopping:
@@ -423,6 +424,7 @@ class Driver:
             except StorageError as error:
                 run.error = run.error or error
                 state = RunState.FAILED
+        self._forget_pools(run)
         self.services.router.leave(run)
         run.recorder.detach()
         run.journal = None

@@ -157,7 +157,9 @@ class Launcher:
             if run.waiting.pop(instance, None) is None:
                 continue
             self.launch(run, instance)
-            if instance in run.waiting:
+            if blocked and blocked[0][1] == instance:
+                # It waits here again. One that now waits for another pool does not stop the rest:
+                # nobody would wake them.
                 return run
         if blocked and run.is_pausing:
             # Give them another chance when the run goes on.
@@ -213,7 +215,11 @@ class Launcher:
         if program.delay is not None:
             self._delay(run, attempt, program)
         elif attempt.executor is ExecutorKind.INLINE:
-            self._outcomes.complete(perform(attempt, program))
+            done = perform(attempt, program)
+            if isinstance(done.error, KeyboardInterrupt) and not driver.is_shared:
+                # Ctrl-C struck in the body: the user stops the run, the task did not fail.
+                driver.interrupt(run)
+            self._outcomes.complete(done)
         elif attempt.executor is ExecutorKind.ASYNC:
             services.io.submit(attempt, program)
         elif attempt.executor is ExecutorKind.PROCESS:
