@@ -71,7 +71,7 @@ class Report:
         ----------
         path : tuple
             Where in ``root``.
-        message, hint, code, severity : str
+        message, code, hint, severity : str
             As in `Problem`.
         at_key : bool
             Point at the key instead of the value.

@@ -41,7 +41,16 @@ FORBIDDEN = {
         )
     ),
     "a word about how the work was organised": re.compile(
-        "|".join(["issue" + r"s? #?\d", "TO" + "DO", "FIX" + "ME", "XX" + "X", "as an " + "AI"]),
+        "|".join(
+            [
+                "issue" + r"s? #?\d",
+                "TO" + "DO",
+                "TB" + r"D\b",
+                "FIX" + "ME",
+                "XX" + "X",
+                "as an " + "AI",
+            ]
+        ),
         re.IGNORECASE,
     ),
 }
