@@ -9,9 +9,12 @@ all of them.
 
 from __future__ import annotations
 
+import _thread
 import heapq
 import itertools
 import logging
+import signal
+import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import get_ident
@@ -26,8 +29,9 @@ from flowbuilder.errors import (
 )
 from flowbuilder.records import RunStateChanged
 from flowbuilder.runtime.attempt import Attempt, Completion
+from flowbuilder.runtime.capture import slots
 from flowbuilder.runtime.executors.inline import format_error
-from flowbuilder.runtime.interrupts import InterruptGuard
+from flowbuilder.runtime.interrupts import InterruptGuard, is_ours
 from flowbuilder.runtime.launch import Launcher
 from flowbuilder.runtime.live_run import LiveRun
 from flowbuilder.runtime.outcome import Outcomes
@@ -70,6 +74,7 @@ class Driver:
     """
 
     __slots__ = (
+        "_breaking_in",
         "_dead_timers",
         "_ending",
         "_launcher",
@@ -91,6 +96,7 @@ class Driver:
         self._dead_timers = 0
         self._sequence = itertools.count()
         self._ending: dict[LiveRun, RunState] = {}
+        self._breaking_in = ""
         self._outcomes = Outcomes(self)
         self._launcher = Launcher(self, self._outcomes)
 
@@ -117,6 +123,7 @@ class Driver:
         it.
         """
         self.thread = get_ident()
+        self._breaking_in = ""
         guard = InterruptGuard(lambda: self.inbox.put(lambda: self.interrupt(run)))
         interrupted = False
         try:
@@ -132,7 +139,7 @@ class Driver:
                     guard.install()
                     touched = self._wait_for_messages()
                 except KeyboardInterrupt:
-                    interrupted = True
+                    interrupted = interrupted or not self._breaking_in
                     self.interrupt(run)
                     touched = {run}
         finally:
@@ -218,6 +225,12 @@ class Driver:
         frontier = run.frontier
         started = 0
         while not (run.is_stopping or run.is_pausing):
+            if run.must_look:
+                # In this order: what is announced after the flag is down raises it again.
+                run.must_look = False
+                if not self.inbox.empty():
+                    self.inbox.put(lambda: run)
+                    break
             if (
                 not run.in_flight
                 and run.options.durability is not Durability.TASK
@@ -304,7 +317,7 @@ class Driver:
     ) -> LiveRun:
         """Stop a run: nothing new starts, what runs is asked to stop. Runs on the driver."""
         if run.finished is None and not run.is_stopping:
-            run.is_stopping = True
+            run.is_stopping = run.must_look = True
             run.cancel_reason = reason
             run.error = run.error or error
             for attempt in list(run.in_flight.values()):
@@ -322,7 +335,7 @@ class Driver:
     def pause(self, run: LiveRun) -> LiveRun:
         """Start nothing new until resumed. Runs on the driver."""
         if run.finished is None and not run.is_pausing:
-            run.is_pausing = True
+            run.is_pausing = run.must_look = True
             run.recorder.event(RunStateChanged(state=RunState.PAUSED.value, time_ns=monotonic_ns()))
         return run
 
@@ -365,7 +378,28 @@ class Driver:
         if run.frontier.degrees is not None or not frontier_is_untouched(run):
             # The first one may have struck between any two steps.
             run.frontier.rebuild()
-        return self.request_stop(run, "interrupted")
+        reason, self._breaking_in = self._breaking_in or "interrupted", ""
+        return self.request_stop(run, reason)
+
+    @property
+    def is_in_body(self) -> bool:
+        """Whether its thread executes the body of a task now."""
+        return self.thread in slots
+
+    def break_in(self, reason: str) -> None:
+        """End the body its thread executes as Ctrl-C would, where that is possible: on the main
+        thread, if nobody else handles Ctrl-C. Called from other threads.
+        """
+        if self.is_shared or self.thread != threading.main_thread().ident:
+            return
+        if not is_ours(signal.getsignal(signal.SIGINT)):
+            return
+        self._breaking_in = reason
+        if hasattr(signal, "pthread_kill"):
+            # Unlike interrupt_main it wakes a thread that sleeps in the kernel.
+            signal.pthread_kill(self.thread, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
 
     # -- ends ------------------------------------------------------------------------------------
 

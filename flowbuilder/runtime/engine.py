@@ -33,6 +33,8 @@ from flowbuilder.store.ports import ArtifactStore, Journal
 __all__ = ["Engine", "EngineOptions"]
 
 _ACKNOWLEDGE_S = 30.0
+_BODY_S = 0.05
+"""A driver that has not looked for so long is inside the body of a task."""
 
 
 def _plain_report(_error: BaseException, traceback: str) -> ErrorReport:
@@ -248,7 +250,11 @@ class Engine:
             # A task on the driver itself: a flag that is looked at before anything else starts.
             driver.request_stop(run, reason)
             return
-        self._ask(run, lambda driver: driver.request_stop(run, reason))
+        self._ask(
+            run,
+            lambda driver: driver.request_stop(run, reason),
+            lambda driver: driver.break_in(reason),
+        )
 
     def cancel_task(self, run: LiveRun, key: str) -> None:
         """Cancel one task of a run; its descendants are judged by their join rules."""
@@ -263,7 +269,12 @@ class Engine:
         """Go on after a pause."""
         self._ask(run, lambda driver: driver.unpause(run))
 
-    def _ask(self, run: LiveRun, request: Callable[[Driver], LiveRun]) -> None:
+    def _ask(
+        self,
+        run: LiveRun,
+        request: Callable[[Driver], LiveRun],
+        in_body: Callable[[Driver], None] | None = None,
+    ) -> None:
         if run.finished is not None:
             return
         driver = run.driver
@@ -275,6 +286,7 @@ class Engine:
                 )
         if driver.thread == get_ident():
             driver.inbox.put(partial(request, driver))
+            run.must_look = True
             return
         done = threading.Event()
 
@@ -285,8 +297,15 @@ class Engine:
 
         run.at_end(done.set)
         driver.inbox.put(ask)
-        if run.finished is None:
-            done.wait(_ACKNOWLEDGE_S)
+        run.must_look = True
+        if run.finished is not None or done.wait(_BODY_S):
+            return
+        if driver.is_in_body:
+            # The request stands before anything else starts; only the body itself may be long.
+            if in_body is not None:
+                in_body(driver)
+            return
+        done.wait(_ACKNOWLEDGE_S)
 
     def close(self) -> None:
         """Cancel what lives, end all threads and processes. The journal stays open for its owner

@@ -12,7 +12,14 @@ from types import FrameType
 
 from flowbuilder.runtime.capture import slots
 
-__all__ = ["InterruptGuard"]
+__all__ = ["InterruptGuard", "is_ours"]
+
+
+def is_ours(handler: object) -> bool:
+    """Whether a handler of SIGINT is Python's own or a guard, so that a body ends by it."""
+    return handler is signal.default_int_handler or isinstance(
+        getattr(handler, "__self__", None), InterruptGuard
+    )
 
 
 class InterruptGuard:

@@ -99,6 +99,7 @@ class LiveRun:
     __slots__ = (
         "__weakref__",
         "_log_bytes",
+        "_scratch_root",
         "anchor",
         "attempts",
         "bases",
@@ -121,6 +122,7 @@ class LiveRun:
         "is_stopping",
         "journal",
         "lost",
+        "must_look",
         "on_finish",
         "open_timers",
         "options",
@@ -131,7 +133,6 @@ class LiveRun:
         "ready_ns",
         "recorder",
         "run_id",
-        "_scratch_root",
         "segments",
         "settled_from",
         "start_ns",
@@ -191,6 +192,9 @@ class LiveRun:
         self.settled_from: dict[int, str] = {}
         self.is_stopping = False
         self.is_pausing = False
+        self.must_look = False
+        """Whether loops over tasks must stop to look: at a request in the driver's inbox, a stop or
+        a pause. Set after what it announces."""
         self.cancel_reason = ""
         self.error: FlowBuilderError | None = None
         self.error_task = ""

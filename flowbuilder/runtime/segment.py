@@ -57,7 +57,7 @@ def run_segment(run: LiveRun, first: int, last: int) -> tuple[int, BaseException
             else:
                 keep_output(instance, output)
             record_end(monotonic_ns())
-            if run.is_stopping or run.is_pausing:
+            if run.must_look:
                 break
     except BaseException as error:
         raised = error
