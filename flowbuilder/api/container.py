@@ -7,6 +7,7 @@ The original design's ``ServiceContainer``. Nothing else constructs stores, exec
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from threading import get_ident
 from typing import Any
 
 from flowbuilder.config import DATA_DIR_NAME, Settings, find_data_dir, load_settings
+from flowbuilder.errors import StorageError
 from flowbuilder.plugins.registry import Registry
 from flowbuilder.runtime.capture import slots, task_slot
 from flowbuilder.runtime.engine import Engine, EngineOptions
@@ -120,9 +122,11 @@ class ServiceContainer:
         self._is_closed = True
         if self._endpoint is not None:
             self._endpoint()
-        self.engine.close()
-        self.journal.close()
-        self._owner.release()
+        try:
+            self.engine.close()
+            self.journal.close()
+        finally:
+            self._owner.release()
 
 
 def container_for(flow_file: Path | None, data_dir: str | Path | None = None) -> ServiceContainer:
@@ -176,15 +180,36 @@ def _explain_error(error: BaseException, traceback: str) -> ErrorReport:
     return ErrorReport(traceback=text, location=str(location) if location else "")
 
 
-@atexit.register
 def close_containers() -> None:
-    """Close every container of this process; the next question makes new ones."""
+    """Close every container of this process; the next question makes new ones.
+
+    Raises
+    ------
+    StorageError
+        If records of one could not be written; the others are closed all the same.
+    """
     with _lock:
         containers = list(_containers.values())
         _containers.clear()
+    failure: StorageError | None = None
     for container in containers:
-        if not container.engine.is_stale:
+        if container.engine.is_stale:
+            continue
+        try:
             container.close()
+        except StorageError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    try:
+        close_containers()
+    except StorageError as error:
+        # The run that lost them has failed and said so.
+        logging.getLogger(__name__).warning("at the end of the program: %s", error)
 
 
 def _forget_inherited() -> None:

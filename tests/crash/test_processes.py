@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import flowbuilder as fb
-from flowbuilder.api import container as containers
+from flowbuilder.api.container import close_containers
 from flowbuilder.vocabulary import RunState
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
@@ -95,9 +95,7 @@ def project(tmp_path, monkeypatch):
     yield place
     (tmp_path / "go").touch()
     place.end()
-    for found in list(containers._containers.values()):
-        if str(tmp_path) in str(found.data_dir):
-            found.close()
+    close_containers()
     sys.modules.pop("steps", None)
 
 
