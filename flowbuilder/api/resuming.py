@@ -136,10 +136,19 @@ def prepare_resume(
     Raises
     ------
     RecoveryError
-        If the recorded version cannot be compiled again to the same plan.
+        If it is alive, or the recorded version cannot be compiled again to the same plan.
     """
     journal = container.journal
-    saved = journal.load_run(journal.find_run(ref).run_id)
+    summary = journal.find_run(ref)
+    if summary.state in {RunState.PENDING, RunState.RUNNING, RunState.PAUSED}:
+        # Taking it over is refused too, later and atomically; this spares a plan of what is moot.
+        ref = short_id(summary.run_id)
+        raise RecoveryError(
+            f"run {ref} is {summary.state.value}: pid {summary.owner_pid} on {summary.owner_host}"
+            " executes it",
+            hint=f"wait for its end, or end it with: flowbuilder cancel {ref}",
+        )
+    saved = journal.load_run(summary.run_id)
     launch = _recompile(container, saved, functions or {})
     recovery = plan_recovery(
         launch.compiled.plan, saved, load=container.artifacts.load, assume=_checked_assume(assume)
