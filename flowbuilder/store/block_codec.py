@@ -60,8 +60,15 @@ _decoder = msgspec.msgpack.Decoder(BlockColumns, ext_hook=from_extension)
 
 
 def encode_block(block: AttemptBlock) -> bytes:
-    """Encode a block, at the cost of a memory copy of each column that says something."""
+    """Encode a block, at the cost of a memory copy of each column that says something.
+
+    Raises
+    ------
+    ValueError
+        If its columns differ in length.
+    """
     count = len(block)
+    _check_lengths(block, count)
     columns = BlockColumns(n=count, e=_to_bytes(block.ends_ns), begin=block.first_start_ns)
     first = first_of_range(block.instances)
     if first < 0:
@@ -78,6 +85,13 @@ def encode_block(block: AttemptBlock) -> bytes:
     except ENCODING_ERRORS:
         columns.o = [_storable(output) for output in outputs or ()]
         return _encoder.encode(columns)
+
+
+def _check_lengths(block: AttemptBlock, count: int) -> None:
+    for name in AttemptBlock.__slots__:
+        column = getattr(block, name)
+        if column is not None and name != "first_start_ns" and len(column) != count:
+            raise ValueError(f"expected {count} values in {name!r}, found {len(column)}")
 
 
 def _add_free_columns(columns: BlockColumns, block: AttemptBlock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -49,8 +50,15 @@ class Checkpoints:
         """Count what a commit added to the log."""
         self._written_bytes += size_bytes
 
-    def run(self) -> None:
-        """Move what can be moved without making anybody wait; shorten a very long log."""
+    def run(self, commits_paused: AbstractContextManager[object]) -> None:
+        """Move what can be moved without making anybody wait; shorten a very long log.
+
+        Parameters
+        ----------
+        commits_paused : context manager
+            Keeps this process from committing, for the last few frames: the log starts over only
+            once all of it is moved, which under load never happens by itself.
+        """
         if self._path is None:
             return
         self._written_bytes = 0
@@ -59,6 +67,8 @@ class Checkpoints:
                 self._connection = open_connection(self._path)
                 self._connection.set_busy_timeout(_TRUNCATE_TIMEOUT_MS)
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            with commits_paused:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             if self._log_bytes() > _TRUNCATE_BYTES:
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except apsw.BusyError:

@@ -12,7 +12,7 @@ import apsw
 
 from flowbuilder.errors import StorageError
 
-__all__ = ["BUSY_TIMEOUT_MS", "check_library", "open_connection", "storage_errors"]
+__all__ = ["BUSY_TIMEOUT_MS", "check_library", "open_connection", "storage_error", "storage_errors"]
 
 BUSY_TIMEOUT_MS: Final = 10_000
 """How long one statement waits for another process; a commit takes a fraction of a millisecond."""
@@ -80,10 +80,13 @@ def storage_errors(action: str, path: Path | None) -> Iterator[None]:
     try:
         yield
     except apsw.Error as error:
-        where = str(path) if path is not None else "memory"
-        raise StorageError(
-            f"could not {action} the journal in {where}: {error}", hint=_advice(error)
-        ) from error
+        raise storage_error(action, path, error) from error
+
+
+def storage_error(action: str, path: Path | None, error: apsw.Error) -> StorageError:
+    """Say in our words what SQLite reported."""
+    where = str(path) if path is not None else "memory"
+    return StorageError(f"could not {action} the journal in {where}: {error}", hint=_advice(error))
 
 
 def _advice(error: apsw.Error) -> str:

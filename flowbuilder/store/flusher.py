@@ -100,14 +100,14 @@ class Flusher:
             else:
                 pause_s = min(_MAX_BACKOFF_S, max(2 * pause_s, self._interval_s))
             if self._checkpoints.is_urgent:
-                self._checkpoints.run()
+                self._checkpoints.run(self._group.commits_paused())
 
     def _park(self) -> None:
         self.is_parked = True
         if not self._group.has_work and not self._stop.is_set():
             due = self._checkpoints
             if due.is_urgent or (due.is_pending and not self._wake.wait(_IDLE_S)):
-                due.run()
+                due.run(self._group.commits_paused())
             self._wake.wait()
         self._wake.clear()
         self.is_parked = False

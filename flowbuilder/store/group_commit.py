@@ -9,7 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import apsw
@@ -80,9 +80,8 @@ class GroupCommit:
     def sync(self, run: LiveRun) -> None:
         """Return once everything a run recorded before the call is on disk."""
         self.check_writable()
-        if not run.is_dirty:
-            run.is_dirty = True
-            self._dirty.append(run)  # no need to wake the flusher: we are about to write it
+        run.is_dirty = True
+        self._dirty.append(run)  # no need to wake the flusher: we are about to write it
         with self._lock:
             # If a leader before us took the run and could write it, there is nothing left to do.
             if run.is_dirty or run.taken:
@@ -109,17 +108,15 @@ class GroupCommit:
         run.is_closing = True
         if run.is_dirty:
             return  # the batch that takes it will see that it is closing
-        if self._lock.acquire(blocking=False):
+        if not self._lock.locked():
             # The usual end: `sync` has written everything, and no thread need be woken to find that
-            # out.
-            try:
+            # out. Not `acquire` and `try`: an interrupt between the two would keep the lock.
+            with self._lock:
                 if run.failure is None and not run.is_dirty and self._doubt is None:
                     run.take()
                     if not run.taken:
                         self._forget(run)
                         return
-            finally:
-                self._lock.release()
         self.mark_dirty(run)
 
     @contextmanager
@@ -137,6 +134,10 @@ class GroupCommit:
         with self._lock:
             self._settle_doubt()
             yield self._connection
+
+    def commits_paused(self) -> AbstractContextManager[object]:
+        """Keep this process from committing for a moment."""
+        return self._lock
 
     def check_usable(self) -> None:
         """Raise if the journal is closed or belongs to the parent process."""
@@ -157,7 +158,11 @@ class GroupCommit:
             try:
                 if not self.refusal:
                     self._commit(with_streaming=True)
-                failures = [run.failure for run in self.live.values() if run.failure is not None]
+                failures = [
+                    run.failure
+                    for run in self.live.values()
+                    if run.failure is not None and not run.is_broken
+                ]
             finally:
                 self.refusal = _CLOSED
                 self._connection.close()

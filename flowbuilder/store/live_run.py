@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from flowbuilder.store.group_commit import GroupCommit
 
 __all__ = ["LiveRun"]
+
+
+_log = logging.getLogger(__name__)
 
 
 class LiveRun:
@@ -133,7 +137,7 @@ class LiveRun:
             # One expression: an interrupt between fetching and keeping would lose the records.
             self.taken.extend(self.source.take())
         except Exception as error:
-            self.failure = InternalError(f"the records of run {self.run_id} are broken: {error!r}")
+            self.give_up(InternalError(f"the records of run {self.run_id} are broken: {error!r}"))
 
     def settle(self, pos: int) -> None:
         """Note that everything taken is on disk, the header at ``pos``. May be repeated."""
@@ -148,6 +152,7 @@ class LiveRun:
 
     def give_up(self, error: FlowBuilderError) -> None:
         """Drop what can never be written, and say so at the next call."""
+        _log.error("run %s is not recorded any more: %s", self.run_id, error)
         self.undo()
         self.is_broken = True
         self.taken.clear()

@@ -46,11 +46,18 @@ class LocalArtifactStore:
         The store directory; paths of artifacts are relative to it.
     max_bytes : int
         Largest single output; larger ones are volatile.
+    max_store_bytes : int or None
+        Size of all stored outputs from which on new ones are volatile; None for no limit.
     """
 
-    def __init__(self, data_dir: Path, *, max_bytes: int = 4 * 2**30) -> None:
+    def __init__(
+        self, data_dir: Path, *, max_bytes: int = 4 * 2**30, max_store_bytes: int | None = None
+    ) -> None:
         self._data_dir = data_dir
         self._max_bytes = max_bytes
+        self._max_store_bytes = max_store_bytes
+        self._stored_bytes = -1
+        """Size of the store as far as this process knows; -1 until it is needed."""
 
     def save(
         self, run_id: str, instance: int, attempt: int, name: str, value: object
@@ -69,6 +76,9 @@ class LocalArtifactStore:
             If the disk refuses.
         """
         stem = self._folder_of(run_id) / _file_name(instance, attempt, name)
+        if self._is_full():
+            _log.info("output of instance %d stays in memory: the store is full", instance)
+            return None
         try:
             found = self._write(stem, value)
         except (TooLargeError, UnpicklableError) as error:
@@ -82,6 +92,8 @@ class LocalArtifactStore:
         if found is None:
             return None
         path, file_format, type_name, num_rows, written = found
+        if self._stored_bytes >= 0:
+            self._stored_bytes += written.size_bytes
         return ArtifactStored(
             instance=instance,
             attempt=attempt,
@@ -119,10 +131,18 @@ class LocalArtifactStore:
     def remove_run(self, run_id: str) -> None:
         """Delete all files of a run. Values that are mapped from them stay valid."""
         shutil.rmtree(self._folder_of(run_id), ignore_errors=True)
+        self._stored_bytes = -1
 
     def size_bytes(self) -> int:
         """Add up the sizes of all stored files."""
         return sum(self._sizes())
+
+    def _is_full(self) -> bool:
+        if self._max_store_bytes is None:
+            return False
+        if self._stored_bytes < 0:
+            self._stored_bytes = self.size_bytes()
+        return self._stored_bytes >= self._max_store_bytes
 
     def _sizes(self) -> Iterator[int]:
         for folder, _, files in os.walk(self._data_dir / _FOLDER):

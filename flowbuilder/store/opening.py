@@ -11,7 +11,8 @@ from typing import Final
 import apsw
 
 from flowbuilder.config import prepare_data_dir
-from flowbuilder.store.connection import check_library, storage_errors
+from flowbuilder.errors import StorageError
+from flowbuilder.store.connection import check_library, storage_error
 from flowbuilder.store.filesystems import network_filesystem
 from flowbuilder.store.ownership import Owners
 from flowbuilder.store.sqlite_journal import SqliteJournal
@@ -59,8 +60,7 @@ def open_journal(data_dir: Path | None, *, flush_interval_s: float = 0.005) -> S
         return _open(data_dir / JOURNAL_NAME, data_dir, flush_interval_s, has_log=not kind)
     except (OSError, apsw.Error) as error:
         if not _is_forbidden(error, data_dir):
-            with storage_errors("open", data_dir / JOURNAL_NAME):
-                raise
+            raise _open_failure(error, data_dir / JOURNAL_NAME) from error
     _warn(
         f"{data_dir} cannot be written: this run is kept in memory only and cannot be resumed;"
         " choose another folder with --data-dir"
@@ -76,6 +76,15 @@ def _open(
         is_owner_alive=Owners(data_dir).is_alive,
         flush_interval_s=flush_interval_s,
         has_log=has_log,
+    )
+
+
+def _open_failure(error: OSError | apsw.Error, path: Path) -> StorageError:
+    if isinstance(error, apsw.Error):
+        return storage_error("open", path, error)
+    return StorageError(
+        f"could not open the journal in {path}: {error.strerror or error}",
+        hint="choose another place with --data-dir",
     )
 
 

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import os
 import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -88,7 +87,12 @@ def _write_key(path: Path) -> None:
             file.write(secrets.token_hex(_KEY_BYTES).encode())
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileExistsError):
+        try:
             temporary.hardlink_to(path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            if not path.exists():
+                temporary.replace(path)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
