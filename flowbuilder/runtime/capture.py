@@ -23,7 +23,11 @@ from flowbuilder.records import RUN_INSTANCE
 if TYPE_CHECKING:
     from flowbuilder.runtime.live_run import LiveRun
 
-__all__ = ["OutputRouter", "Slot", "slots", "task_slot"]
+__all__ = ["OWN_THREADS", "OutputRouter", "Slot", "slots", "task_slot"]
+
+
+OWN_THREADS = "flowbuilder-"
+"""Names of threads that are FlowBuilder's begin so; what they print is never a task's."""
 
 
 class Slot:
@@ -138,7 +142,8 @@ class OutputRouter:
         slot = task_slot.get()
         if slot is not None:
             return slot
-        if threading.current_thread() is threading.main_thread():
+        thread = threading.current_thread()
+        if thread is threading.main_thread() or thread.name.startswith(OWN_THREADS):
             return None
         return self._only_live()
 

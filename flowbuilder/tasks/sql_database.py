@@ -7,6 +7,7 @@ anything that could change settings or create tables gets its own, which vanishe
 
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
 import threading
@@ -64,6 +65,15 @@ def _shared_database(policy: str) -> Any:
             if database is None:
                 database = _shared[key] = _open(policy)
     return database
+
+
+@atexit.register
+def _close_shared() -> None:
+    # Left to the interpreter's end, the extension module complains about what it finds alive.
+    for (pid, _), database in list(_shared.items()):
+        if pid == os.getpid():
+            database.close()
+    _shared.clear()
 
 
 def _open(policy: str) -> Any:

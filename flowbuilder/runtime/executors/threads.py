@@ -8,8 +8,10 @@ or waits in a nested run, does not count against the others.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from weakref import WeakSet
 
 from flowbuilder.runtime.attempt import Attempt
 from flowbuilder.runtime.executors.inline import perform
@@ -18,6 +20,7 @@ from flowbuilder.runtime.program import Program
 __all__ = ["ThreadExecutor"]
 
 _IDLE_S = 10.0
+_PATIENCE_S = 0.2
 
 Job = Callable[[int], None]
 
@@ -29,7 +32,7 @@ class ThreadExecutor:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
-        self._threads = 0
+        self._alive: WeakSet[threading.Thread] = WeakSet()
         self._numbers = 0
         self._is_closed = False
 
@@ -50,16 +53,17 @@ class ThreadExecutor:
         with self._lock:
             is_new = self._idle == 0
             if is_new:
-                self._threads += 1
                 self._numbers += 1
                 number = self._numbers
             else:
                 self._idle -= 1
         self._jobs.put(job)
         if is_new:
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._work, args=(number,), name=f"flowbuilder-{number}", daemon=True
-            ).start()
+            )
+            self._alive.add(thread)
+            thread.start()
 
     def _work(self, number: int) -> None:
         while True:
@@ -72,7 +76,6 @@ class ThreadExecutor:
                     if self._idle == 0:
                         continue
                     self._idle -= 1
-                    self._threads -= 1
                 return
             if job is None:
                 return
@@ -83,9 +86,17 @@ class ThreadExecutor:
                 self._idle += 1
 
     def close(self) -> None:
-        """Let idle threads end; busy ones end with their job."""
+        """End idle threads; busy ones end with their job.
+
+        Waits for the idle ones: a daemon thread that outlives the interpreter keeps extension
+        modules from cleaning up.
+        """
         with self._lock:
             self._is_closed = True
             idle = self._idle
+            threads = [thread for thread in self._alive if thread is not threading.current_thread()]
         for _ in range(idle):
             self._jobs.put(None)
+        deadline = time.monotonic() + _PATIENCE_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
