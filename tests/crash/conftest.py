@@ -182,6 +182,7 @@ class Chain:
             for e in events
             if isinstance(e, AttemptFinished) and e.state in EXECUTED and e.start_ns != e.end_ns
         )
+        over = {event.instance for event in events if isinstance(event, AttemptFinished)}
         settings = {task["name"]: task for task in self.shape(tag)}
         for key in {key for _, key, _, _ in trace}:
             begins = [row for row in trace if row[0] == "S" and row[1] == key]
@@ -190,9 +191,8 @@ class Chain:
                 assert started[key] >= len(begins), f"the start of {run_id} {key} is not on record"
             if durability == "task":
                 for parent in saved.version.parents[place[key]]:
-                    state = saved.states[parent].value
-                    was_over = state in FINAL or keys[parent] in ended
-                    assert was_over, f"{key} began, the end of {keys[parent]} is not on record"
+                    told = f"{key} began, the end of {keys[parent]} is not on record"
+                    assert parent in over, told
             missing = len(ends) - ended[key] - self.lost.get((run_id, key), 0)
             if missing > 0:
                 self.lost[run_id, key] = self.lost.get((run_id, key), 0) + missing
