@@ -7,14 +7,14 @@ turns them into dates.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 __all__ = ["Anchor", "Clock", "SystemClock"]
 
 
-@dataclass(frozen=True, slots=True)
-class Anchor:
+class Anchor(msgspec.Struct, frozen=True):
     """One instant read on both clocks.
 
     Parameters

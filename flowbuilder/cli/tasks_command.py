@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import msgspec
+
 from flowbuilder.cli.documents import print_json
 from flowbuilder.cli.exit_codes import OK
 from flowbuilder.errors import PluginError
@@ -21,8 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from dataclasses import asdict
-
     from flowbuilder.config import find_data_dir
     from flowbuilder.tasks import default_registry
 
@@ -33,7 +33,7 @@ def execute(arguments: argparse.Namespace) -> int:
         names = [arguments.name]
     described = [registry.describe(name) for name in names]
     if arguments.json:
-        print_json([asdict(item) for item in described])
+        print_json([msgspec.structs.asdict(item) for item in described])
         return OK
     width = max((len(item.name) for item in described), default=0)
     for item in described:

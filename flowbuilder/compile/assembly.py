@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate, chain
+
+import msgspec
 
 from flowbuilder.compile.expansion import CompiledWorkflow, Expansion
 from flowbuilder.compile.fingerprint import plan_identity
@@ -29,8 +30,7 @@ from flowbuilder.vocabulary import ExecutorKind
 __all__ = ["PlanRequest", "assemble_plan"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanRequest:
+class PlanRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller of the compiler asked for.
 
     Parameters
@@ -43,9 +43,9 @@ class PlanRequest:
         Seconds by TaskRun key from former runs; may be empty.
     """
 
-    selection: Selection = field(default_factory=Selection)
+    selection: Selection = msgspec.field(default_factory=Selection)
     executor: ExecutorKind | None = None
-    durations: Mapping[str, float] = field(default_factory=dict)
+    durations: Mapping[str, float] = msgspec.field(default_factory=dict)
 
 
 def assemble_plan(

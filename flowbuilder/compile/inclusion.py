@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from flowbuilder.definition import read_tree
 from flowbuilder.errors import FlowBuilderError, Location, Problem, WorkflowValidationError
@@ -18,8 +18,7 @@ ReadWorkflow = Callable[[Path], WorkflowSpec]
 """Reads a workflow file; raises `FlowBuilderError` if it cannot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inclusion:
+class Inclusion(msgspec.Struct, frozen=True):
     """An inner workflow, or the problems that prevent it.
 
     Parameters
@@ -99,7 +98,7 @@ def _include_inline(outer: WorkflowSpec, task: TaskSpec, tasks: object) -> Inclu
     given = task.config.get("params")
     names = [*(given if isinstance(given, Mapping) else ()), *task.inputs]
     params = tuple(Parameter(name=name) for name in dict.fromkeys(names))
-    inner = msgspec.structs.replace(reading.spec, params=params)
+    inner = replace(reading.spec, params=params)
     return Inclusion(inner, problems=reading.problems)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from flowbuilder.compile.schema_messages import (
     describe,
@@ -22,8 +23,7 @@ _BACKTRACK_LIMIT = 100_000
 _MAX_DEPTH = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(msgspec.Struct, frozen=True):
     """One value that does not fit: where it is, what is wrong, what to do."""
 
     path: ValuePath

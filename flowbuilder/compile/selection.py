@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from flowbuilder.compile.expansion import Expansion, Role
 from flowbuilder.errors import Problem, WorkflowValidationError
@@ -13,8 +14,7 @@ from flowbuilder.model.topology import transpose
 __all__ = ["Selected", "Selection", "ancestors", "descendants", "select"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for, as TaskRun keys; ``outer`` stands for a whole sub-workflow.
 
     Parameters
@@ -56,8 +56,7 @@ def _names(value: str | Iterable[str] | None) -> tuple[str, ...]:
     return tuple(sorted({value} if isinstance(value, str) else set(value)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selected:
+class Selected(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome, as flat indices, ascending.
 
     Parameters

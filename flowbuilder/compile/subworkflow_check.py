@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import msgspec
 
@@ -151,7 +150,7 @@ def _mismatched(
         except WorkflowValidationError as error:
             place = locate(outer, task, "config", "params", param.name)
             for problem in error.problems:
-                yield replace(problem, location=place, task=task.name)
+                yield msgspec.structs.replace(problem, location=place, task=task.name)
 
 
 def _problem(task: TaskSpec, message: str, place: Location | None) -> Problem:

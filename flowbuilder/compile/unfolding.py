@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from flowbuilder.compile.check import check_with_edges
 from flowbuilder.compile.edges import task_edges
@@ -25,8 +26,7 @@ SUBWORKFLOW_TYPE = "workflow"
 MAX_DEPTH = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """One file of an inclusion chain."""
 
     file: Path | None
@@ -42,8 +42,7 @@ class Link:
         return cls((Path(spec.directory) / Path(spec.source.file).name).resolve(), spec.source.file)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a text stands in the unfolded whole; ``chain`` are the files that led there."""
 
     workflow: WorkflowSpec
@@ -59,8 +58,7 @@ class Place:
         return cls(workflow=spec, chain=(Link.of_root(spec),))
 
 
-@dataclass(frozen=True, slots=True)
-class _Ends:
+class _Ends(msgspec.Struct, frozen=True):
     """Flat indices of a task: what its own edges belong to, and what its dependants wait for."""
 
     entry: int

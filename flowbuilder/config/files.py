@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from flowbuilder.config.home import flowbuilder_home
 from flowbuilder.errors import ConfigurationError
@@ -14,8 +15,7 @@ __all__ = ["FileTable", "read_project_table", "read_user_table"]
 _MAX_BYTES = 4 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class FileTable:
+class FileTable(msgspec.Struct, frozen=True):
     """Settings as one source gave them, unchecked.
 
     Parameters

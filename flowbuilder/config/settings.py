@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+
+import msgspec
 
 from flowbuilder.config.files import FileTable, read_project_table, read_user_table
 from flowbuilder.config.values import (
@@ -36,8 +37,7 @@ class Policy(StrEnum):
     RESTRICTED = "restricted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a user can configure. ``sources`` says where each value came from.
 
     Parameters
@@ -71,12 +71,12 @@ class Settings:
     durability: Durability | None = None
     policy: Policy = Policy.LOCAL
     executor: ExecutorKind = ExecutorKind.AUTO
-    pools: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    pools: Mapping[str, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     max_artifact_bytes: int = 4 * GIB
     max_store_bytes: int = 64 * GIB
     max_log_bytes: int = MIB
     flush_interval_s: float = 0.005
-    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    sources: Mapping[str, str] = msgspec.field(default_factory=lambda: MappingProxyType({}))
 
 
 _READERS: Final[Mapping[str, Callable[[object], object]]] = {
@@ -133,8 +133,8 @@ def load_settings(start: Path | None = None, **arguments: object) -> Settings:
             if name not in values:
                 values[name] = _read(name, read, given, layer)
                 sources[name] = layer.source_of(name)
-    for known in fields(Settings):
-        sources.setdefault(known.name, "default")
+    for name in Settings.__struct_fields__:
+        sources.setdefault(name, "default")
     del sources["sources"]
     return Settings(**values, sources=MappingProxyType(sources))
 

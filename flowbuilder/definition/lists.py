@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from flowbuilder.definition.report import Invalid, Report, describe, nearest
 from flowbuilder.definition.selectors import format_selector, parse_selector
@@ -21,8 +22,7 @@ _TYPE_OF = {bool: "boolean", int: "integer", float: "number", str: "string", lis
 _TEXT: Json = {"type": ["string", "number", "boolean"]}
 
 
-@dataclass(frozen=True, slots=True)
-class TextList:
+class TextList(msgspec.Struct, frozen=True):
     """A list of texts, or one text alone; a repeated one is kept once, with a warning."""
 
     what: str
@@ -60,8 +60,7 @@ class TextList:
         return list(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(msgspec.Struct, frozen=True):
     """Port name -> selector; ``[a, b]`` stands for ``{a: a, b: b}``."""
 
     def schema(self) -> Json:
@@ -125,8 +124,7 @@ def _selector(text: object, path: SourcePath, report: Report) -> Selector | None
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class EnvTexts(AsIs):
+class EnvTexts(msgspec.Struct, AsIs, frozen=True):
     """Environment variables of a task: name -> text."""
 
     def schema(self) -> Json:
@@ -167,8 +165,7 @@ def _check_variable(name: object, path: SourcePath, report: Report) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentNames(AsIs):
+class EnvironmentNames(msgspec.Struct, AsIs, frozen=True):
     """Environment variables expressions may read: a list of names, or name -> default."""
 
     def schema(self) -> Json:
@@ -200,8 +197,7 @@ class EnvironmentNames(AsIs):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Secrets(AsIs):
+class Secrets(msgspec.Struct, AsIs, frozen=True):
     """Secrets: a list of names, or name -> environment variable that holds it."""
 
     def schema(self) -> Json:
@@ -234,8 +230,7 @@ class Secrets(AsIs):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(msgspec.Struct, frozen=True):
     """Parameter name -> JSON Schema with an optional ``default``, or just a default."""
 
     def schema(self) -> Json:

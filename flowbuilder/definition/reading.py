@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from flowbuilder.errors import Problem, WorkflowSyntaxError, WorkflowValidationError
 from flowbuilder.model.spec import Source, WorkflowSpec
@@ -10,8 +10,7 @@ from flowbuilder.model.spec import Source, WorkflowSpec
 __all__ = ["Reading"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What came out of reading a workflow.
 
     Parameters

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from difflib import get_close_matches
+
+import msgspec
 
 from flowbuilder.errors import Location, Problem
 from flowbuilder.model.names import name_problem
@@ -26,8 +27,7 @@ class Invalid:
 INVALID = Invalid()
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True):
     path: SourcePath
     problem: Problem
     is_about_key: bool

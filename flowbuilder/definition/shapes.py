@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from flowbuilder.definition.report import INVALID, Invalid, Report, nearest
 from flowbuilder.durations import parse_duration
@@ -69,8 +70,7 @@ class AsIs:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Text(AsIs):
+class Text(msgspec.Struct, AsIs, frozen=True):
     """Free text; a number counts as it is written, so ``version: 1.10`` is ``"1.10"``."""
 
     def schema(self) -> Json:
@@ -96,8 +96,7 @@ def scalar_text(value: object, path: SourcePath, report: Report) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Name(AsIs):
+class Name(msgspec.Struct, AsIs, frozen=True):
     """A name by `flowbuilder.model.names`."""
 
     def schema(self) -> Json:
@@ -129,8 +128,7 @@ def read_name(name: str, path: SourcePath, report: Report, *, at_key: bool = Fal
     )
 
 
-@dataclass(frozen=True, slots=True)
-class TypeName(AsIs):
+class TypeName(msgspec.Struct, AsIs, frozen=True):
     """The name of a task type."""
 
     def schema(self) -> Json:
@@ -145,8 +143,7 @@ class TypeName(AsIs):
         return report.wrong_type(path, "a task type such as script, shell or http", value)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """One word of an enumeration; those in ``later`` are known but not built yet."""
 
     words: type[StrEnum]
@@ -184,8 +181,7 @@ def _near(word: str, known: list[str]) -> str:
     return hint if hint.startswith("did") else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(msgspec.Struct, frozen=True):
     """Seconds, or text such as ``30s`` and ``1h30m``."""
 
     may_be_zero: bool = True
@@ -211,8 +207,7 @@ class Duration:
         return int(value) if float(value).is_integer() else value
 
 
-@dataclass(frozen=True, slots=True)
-class Whole(AsIs):
+class Whole(msgspec.Struct, AsIs, frozen=True):
     """A whole number within bounds."""
 
     least: int
@@ -234,8 +229,7 @@ class Whole(AsIs):
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Share(AsIs):
+class Share(msgspec.Struct, AsIs, frozen=True):
     """A number from 0 to 1."""
 
     def schema(self) -> Json:
@@ -251,8 +245,7 @@ class Share(AsIs):
         return float(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Size(AsIs):
+class Size(msgspec.Struct, AsIs, frozen=True):
     """Bytes, or text such as ``512MB`` and ``2GiB``."""
 
     def schema(self) -> Json:
@@ -281,8 +274,7 @@ def _size(value: object) -> int | None:
     return int(float(number) * factor) if "." in number else int(number) * factor
 
 
-@dataclass(frozen=True, slots=True)
-class FreeMapping(AsIs):
+class FreeMapping(msgspec.Struct, AsIs, frozen=True):
     """A mapping whose content somebody else checks."""
 
     def schema(self) -> Json:
@@ -294,8 +286,7 @@ class FreeMapping(AsIs):
         return value if isinstance(value, dict) else report.wrong_type(path, "a mapping", value)
 
 
-@dataclass(frozen=True, slots=True)
-class Condition(AsIs):
+class Condition(msgspec.Struct, AsIs, frozen=True):
     """An expression, bare or as ``${{ ... }}``."""
 
     def schema(self) -> Json:
@@ -319,8 +310,7 @@ class Condition(AsIs):
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Later(AsIs):
+class Later(msgspec.Struct, AsIs, frozen=True):
     """A field whose behaviour does not exist yet: its form is checked, then it is refused."""
 
     shape: Json

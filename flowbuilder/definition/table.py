@@ -6,9 +6,9 @@ So the three cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from flowbuilder.definition.report import Invalid, Report, describe, nearest
 from flowbuilder.definition.shapes import Json, Later, Shape
@@ -17,8 +17,7 @@ from flowbuilder.model.spec import SourcePath
 __all__ = ["Field", "Record", "Records", "Table"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class Field(msgspec.Struct, frozen=True, kw_only=True):
     """One field of an object in the file.
 
     Parameters
@@ -56,8 +55,7 @@ class Field:
         return isinstance(self.shape, Later)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class Table(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of one kind of object.
 
     Parameters
@@ -80,18 +78,18 @@ class Table:
     struct: type[msgspec.Struct]
     fields: tuple[Field, ...]
     example: str = ""
-    near_misses: Mapping[str, str] = field(default_factory=dict)
+    near_misses: Mapping[str, str] = msgspec.field(default_factory=dict)
     allows_extensions: bool = False
-    by_name: dict[str, Field] = field(init=False)
-    required: tuple[str, ...] = field(init=False)
-    defaults: dict[str, object] = field(init=False)
+    # Derived from the others, never given: reading a task is then a few dictionary look-ups.
+    by_name: dict[str, Field] = {}
+    required: tuple[str, ...] = ()
+    defaults: dict[str, object] = {}
 
     def __post_init__(self) -> None:
-        # The only writes ever: derived once, so reading a task is a few dictionary look-ups.
-        object.__setattr__(self, "by_name", {each.name: each for each in self.fields})
+        force_setattr(self, "by_name", {each.name: each for each in self.fields})
         required = tuple(each.name for each in self.fields if each.is_required)
-        object.__setattr__(self, "required", required)
-        object.__setattr__(self, "defaults", _struct_defaults(self.struct))
+        force_setattr(self, "required", required)
+        force_setattr(self, "defaults", _struct_defaults(self.struct))
 
     def read(self, value: object, path: SourcePath, report: Report) -> dict[str, object] | Invalid:
         """Read an object.
@@ -186,8 +184,7 @@ class Table:
         return {**schema, "anyOf": [own, {"type": "null"}]}
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """An object inside an object; read as attribute -> value, so that defaults can be merged in."""
 
     table: Table
@@ -205,8 +202,7 @@ class Record:
         return self.table.plain(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
+class Records(msgspec.Struct, frozen=True):
     """A list of at least one object."""
 
     table: Table

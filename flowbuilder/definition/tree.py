@@ -6,8 +6,7 @@ when one is asked for. An alias is the very object its anchor made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 from yaml.events import (
     AliasEvent,
     DocumentStartEvent,
@@ -31,8 +30,7 @@ __all__ = ["Misplaced", "Tree", "parse_tree"]
 _MOST_MISPLACED = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Misplaced:
+class Misplaced(msgspec.Struct, frozen=True):
     """Something YAML allows and a workflow does not, at an offset of the text.
 
     Parameters
@@ -54,8 +52,7 @@ class Misplaced:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(msgspec.Struct, frozen=True):
     """A text as plain values.
 
     Parameters
@@ -102,8 +99,7 @@ def parse_tree(text: str, *, file: str, limits: Limits, pure: bool = False) -> T
         return _Builder(text, file, limits).build(pure=pure)
 
 
-@dataclass(frozen=True, slots=True)
-class _Anchored:
+class _Anchored(msgspec.Struct, frozen=True):
     """What an alias stands for, and its size."""
 
     value: object

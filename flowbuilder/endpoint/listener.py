@@ -7,7 +7,6 @@ port on the loopback interface, where a client has to know a token that is in a 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import secrets
@@ -15,6 +14,8 @@ import socket
 import struct
 import sys
 from pathlib import Path
+
+import msgspec
 
 from flowbuilder.endpoint.registry import EngineEntry, write_private
 from flowbuilder.endpoint.runtime_folder import private_folder
@@ -56,10 +57,10 @@ class Listener:
             write_private(token_file, self.token.encode())
             self.socket = _listen_on_port()
             port = self.socket.getsockname()[1]
-            self.entry = dataclasses.replace(entry, port=port, token_file=str(token_file))
+            self.entry = msgspec.structs.replace(entry, port=port, token_file=str(token_file))
         else:
             self.socket = _listen_at(path)
-            self.entry = dataclasses.replace(entry, socket=str(path))
+            self.entry = msgspec.structs.replace(entry, socket=str(path))
         self.socket.setblocking(False)
 
     def admits(self, connection: socket.socket) -> bool:

@@ -11,7 +11,6 @@ import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -36,8 +35,7 @@ _ENGINE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MAX_ENTRY_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineEntry:
+class EngineEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One live engine.
 
     Parameters

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from flowbuilder.errors import ExpressionError
 from flowbuilder.expressions.paths import Path, path_at
@@ -56,8 +57,7 @@ _WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(msgspec.Struct, frozen=True):
     """A path, bound to ``name`` when CEL evaluates; with ``is_test`` to whether it is there."""
 
     name: str
@@ -65,8 +65,7 @@ class Variable:
     is_test: bool = False
 
 
-@dataclass(slots=True)
-class Part:
+class Part(msgspec.Struct):
     """How much there is of something outside, or inside, the one macro's argument."""
 
     operators: int = 0
@@ -74,11 +73,10 @@ class Part:
     words: int = 0
     items: int = 1
     regex_repeats: int = 0
-    variables: set[str] = field(default_factory=set)
+    variables: set[str] = msgspec.field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(msgspec.Struct, frozen=True):
     """An expression, analysed.
 
     Parameters

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from flowbuilder.errors import PluginError
 from flowbuilder.plugins.decorator import type_of
@@ -21,8 +22,7 @@ _lock = threading.Lock()
 _cached: tuple[_Stamp, Mapping[str, tuple[InstalledType, ...]]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledType:
+class InstalledType(msgspec.Struct, frozen=True):
     """An entry point.
 
     Parameters

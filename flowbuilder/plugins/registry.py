@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from flowbuilder.errors import PluginError
 from flowbuilder.plugins.decorator import declared_types
@@ -28,8 +29,7 @@ PLUGIN_FOLDER = "plugins"
 """Where a project keeps its plugin files, beside ``.flowbuilder``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TypeDescription:
+class TypeDescription(msgspec.Struct, frozen=True, kw_only=True):
     """What palettes and ``flowbuilder tasks`` show of a type.
 
     Parameters
@@ -44,7 +44,7 @@ class TypeDescription:
 
     name: str
     summary: str = ""
-    schema: Mapping[str, object] = field(default_factory=dict)
+    schema: Mapping[str, object] = msgspec.field(default_factory=dict)
     executor: str = ""
     effects: str = ""
     is_async: bool = False

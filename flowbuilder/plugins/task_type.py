@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
+
+import msgspec
 
 from flowbuilder.errors import Location
 from flowbuilder.runtime.cancel import CancelToken
@@ -18,8 +19,7 @@ from flowbuilder.vocabulary import Effects, ExecutorKind
 __all__ = ["Finding", "TaskCall", "TaskType"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """Something a task type's own check found in a config.
 
     Parameters
@@ -43,8 +43,7 @@ class Finding:
     severity: str = "error"
 
 
-@dataclass(slots=True, kw_only=True)
-class TaskCall:
+class TaskCall(msgspec.Struct, kw_only=True):
     """Everything one attempt may use.
 
     Parameters
@@ -87,15 +86,15 @@ class TaskCall:
     run_id: str
     attempt: int
     config: Mapping[str, object]
-    inputs: Mapping[str, object] = field(default_factory=dict)
-    upstream: Mapping[str, object] = field(default_factory=dict)
-    params: Mapping[str, object] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    directory: Path = field(default_factory=Path.cwd)
-    scratch: Path = field(default_factory=Path.cwd)
+    inputs: Mapping[str, object] = msgspec.field(default_factory=dict)
+    upstream: Mapping[str, object] = msgspec.field(default_factory=dict)
+    params: Mapping[str, object] = msgspec.field(default_factory=dict)
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    secrets: Mapping[str, str] = msgspec.field(default_factory=dict)
+    directory: Path = msgspec.field(default_factory=Path.cwd)
+    scratch: Path = msgspec.field(default_factory=Path.cwd)
     policy: str = "local"
-    cancel: CancelToken = field(default_factory=CancelToken)
+    cancel: CancelToken = msgspec.field(default_factory=CancelToken)
     timeout_s: float | None = None
     write: Callable[[str, str], None] = lambda _stream, _text: None
     locate: Callable[[tuple[str | int, ...], int], Location | None] = lambda _path, _line: None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from flowbuilder.runtime.cancel import CancelToken
 from flowbuilder.runtime.program import AttemptContext
@@ -13,8 +15,11 @@ from flowbuilder.vocabulary import ExecutorKind, FailureKind
 if TYPE_CHECKING:
     from flowbuilder.runtime.admission import Pool
     from flowbuilder.runtime.live_run import LiveRun
+    from flowbuilder.runtime.timers import Timer
 
 __all__ = ["Attempt", "Completion"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class Attempt:
@@ -29,11 +34,13 @@ class Attempt:
         "_held",
         "executor",
         "instance",
+        "is_elsewhere",
         "number",
         "on_kill",
         "ready_ns",
         "run",
         "start_ns",
+        "timers",
         "token",
         "worker",
     )
@@ -49,6 +56,10 @@ class Attempt:
         self.start_ns = 0
         self.worker = 0
         self.token = CancelToken()
+        self.is_elsewhere = False
+        """Whether an executor has it, which gives the units back when the body has really ended."""
+        self.timers: list[Timer] = []
+        """Of the attempt: its timeout, the grace after it."""
         self._held: list[tuple[Pool, int]] = []
         self.on_kill: Callable[[str], None] | None = None
         """Stops the work for sure (asynchronous tasks and worker processes); None on threads."""
@@ -75,23 +86,26 @@ class Attempt:
         self._held = units
 
     def give_back(self) -> None:
-        """Release the units; once."""
-        held, self._held = self._held, []
-        for pool, units in held:
+        """Release the units; each once, whoever calls, from any thread."""
+        held = self._held
+        while held:
+            try:
+                pool, units = held.pop()
+            except IndexError:
+                return  # another thread was faster
             pool.release(units)
 
     def lend(self) -> Callable[[], None]:
         """Release the units while a run nested in this attempt uses them; call the result to take
         them back.
         """
-        held, self._held = self._held, []
-        for pool, units in held:
-            pool.release(units)
+        lent = list(self._held)
+        self.give_back()
 
         def take_back() -> None:
-            for pool, units in held:
+            for pool, units in lent:
                 pool.acquire(units)
-            self._held = held
+                self._held.append((pool, units))
 
         return take_back
 
@@ -99,11 +113,19 @@ class Attempt:
         """Ask the work to stop, and make it where that is possible."""
         self.token.cancel(reason)
         if self.on_kill is not None:
-            self.on_kill(reason)
+            try:
+                self.on_kill(reason)
+            except Exception:
+                # The driver has others to stop; this one is abandoned after its grace.
+                _LOG.exception("an attempt could not be killed")
+
+    def let_go(self) -> None:
+        """Drop what would keep an ended run in memory."""
+        self.on_kill = None
+        self.token.forget_callbacks()
 
 
-@dataclass(slots=True)
-class Completion:
+class Completion(msgspec.Struct):
     """What an executor reports. Times are monotonic nanoseconds; ``kind`` None means success."""
 
     attempt: Attempt

@@ -9,11 +9,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import get_ident
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from flowbuilder.clock import Clock, SystemClock
 from flowbuilder.errors import ExecutorError, FlowBuilderError
@@ -41,8 +42,7 @@ def _plain_report(_error: BaseException, traceback: str) -> ErrorReport:
     return ErrorReport(traceback=traceback, location="")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Fixed properties of an engine."""
 
     engine_id: str
@@ -50,8 +50,8 @@ class EngineOptions:
     workers: int
     scratch: Path
     """Folder for spilled output and table hand-over."""
-    pools: Mapping[str, int] = field(default_factory=dict)
-    clock: Clock = field(default_factory=SystemClock)
+    pools: Mapping[str, int] = msgspec.field(default_factory=dict)
+    clock: Clock = msgspec.field(default_factory=SystemClock)
     explain_error: Callable[[BaseException, str], ErrorReport] = _plain_report
 
 

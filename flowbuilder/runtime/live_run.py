@@ -10,9 +10,10 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from flowbuilder.clock import Anchor
 from flowbuilder.errors import FlowBuilderError, InternalError, TaskFailedError
@@ -61,8 +62,7 @@ NOT_SET = _NotSet()
 """Stands in the value column where a task has no output yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFailure:
+class TaskFailure(msgspec.Struct, frozen=True):
     """Why an instance failed, in the words of its last attempt."""
 
     kind: FailureKind
@@ -74,8 +74,7 @@ class TaskFailure:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How one run differs from what its plan says."""
 
     durability: Durability = Durability.RUN

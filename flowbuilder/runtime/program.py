@@ -8,7 +8,6 @@ neither knows task types nor expressions.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -70,8 +69,7 @@ class RunScope(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class AttemptContext:
+class AttemptContext(msgspec.Struct):
     """One attempt of one instance, as its program sees it."""
 
     run: RunScope
@@ -87,8 +85,7 @@ class AttemptContext:
     """Gives what the attempt printed so far; empty on executors that cannot tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteCall:
+class RemoteCall(msgspec.Struct, frozen=True):
     """A call another process can make. Tables among the arguments travel as memory-mapped Arrow
     IPC, never pickled.
 
@@ -98,7 +95,7 @@ class RemoteCall:
 
     function: Callable[..., object]
     args: tuple[object, ...] = ()
-    kwargs: Mapping[str, object] = field(default_factory=dict)
+    kwargs: Mapping[str, object] = msgspec.field(default_factory=dict)
     directory: str = ""
 
 

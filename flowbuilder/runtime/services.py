@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from flowbuilder.clock import Clock
 from flowbuilder.runtime.admission import Admission
@@ -17,8 +18,7 @@ from flowbuilder.store.ports import ArtifactStore
 __all__ = ["ErrorReport", "Services"]
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorReport:
+class ErrorReport(msgspec.Struct, frozen=True):
     """A task's failure in the user's terms: the traceback trimmed to their code, the place in
     their text.
     """
@@ -27,8 +27,7 @@ class ErrorReport:
     location: str
 
 
-@dataclass(slots=True, kw_only=True)
-class Services:
+class Services(msgspec.Struct, kw_only=True):
     """The engine's shared parts; built in one place, `flowbuilder.runtime.engine`."""
 
     clock: Clock
@@ -40,5 +39,5 @@ class Services:
     forget: Callable[[str], None]
     """Called with the id of every run that ended."""
     explain_error: Callable[[BaseException, str], ErrorReport]
-    router: OutputRouter = field(default_factory=OutputRouter)
-    means: MeanDurations = field(default_factory=MeanDurations)
+    router: OutputRouter = msgspec.field(default_factory=OutputRouter)
+    means: MeanDurations = msgspec.field(default_factory=MeanDurations)

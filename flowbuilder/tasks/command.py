@@ -8,9 +8,10 @@ import re
 import signal
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from flowbuilder.errors import AuthorizationError, TaskFailedError
 from flowbuilder.plugins.task_type import TaskCall
@@ -71,8 +72,7 @@ OUTPUT_PROPERTIES: Final[Mapping[str, object]] = {
 """Config fields that `shell` and bash scripts share."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandOptions:
+class CommandOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a command runs; the fields are those of `OUTPUT_PROPERTIES`."""
 
     cwd: str = "."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
+
+import msgspec
 
 from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
 from flowbuilder.runtime.program import RemoteCall
@@ -165,7 +166,7 @@ def _run_bash(call: TaskCall, code: str) -> object:
         file = call.scratch / f"{call.name}-{call.attempt}.bash"
         file.write_text(code, encoding="utf-8")
         argv.append(str(file))
-    return run_command(call, argv, dataclasses.replace(options, env=env))
+    return run_command(call, argv, msgspec.structs.replace(options, env=env))
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from flowbuilder.errors import ExpressionError
 from flowbuilder.expressions import OPENING, Expression, parse_text
@@ -19,8 +20,7 @@ __all__ = ["VALUE_PREFIX", "ShellText", "externalise"]
 VALUE_PREFIX = "FLOWBUILDER_VALUE_"
 
 
-@dataclass(frozen=True, slots=True)
-class ShellText:
+class ShellText(msgspec.Struct, frozen=True):
     """A command without templates, and what its variables hold.
 
     Parameters
@@ -32,7 +32,7 @@ class ShellText:
     """
 
     text: str
-    values: Mapping[str, Expression] = field(default_factory=dict)
+    values: Mapping[str, Expression] = msgspec.field(default_factory=dict)
 
 
 def externalise(text: str, *, platform: str = os.name) -> ShellText:

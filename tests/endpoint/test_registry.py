@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from flowbuilder.endpoint import registry, runtime_folder
@@ -82,7 +82,7 @@ def test_entry_names_this_process():
 def test_stale_entry_is_removed_with_its_socket(folder, changes, is_stale):
     socket = folder / "x.sock"
     token = folder / "x.token"
-    entry = dataclasses.replace(
+    entry = msgspec.structs.replace(
         describe_process("a"), socket=str(socket), token_file=str(token), **changes
     )
     for path in (socket, token):
@@ -97,10 +97,10 @@ def test_stale_entry_cannot_have_other_files_removed(folder, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("")
     register(
-        dataclasses.replace(describe_process("a"), start_time="1", socket=str(precious)), folder
+        msgspec.structs.replace(describe_process("a"), start_time="1", socket=str(precious)), folder
     )
     sly = str(folder / ".." / "precious")
-    register(dataclasses.replace(describe_process("b"), start_time="1", token_file=sly), folder)
+    register(msgspec.structs.replace(describe_process("b"), start_time="1", token_file=sly), folder)
 
     assert find_engines(folders=[folder]) == []
     assert precious.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import socket
@@ -425,7 +424,7 @@ def test_engine_that_does_not_answer_is_given_up(runtime):
         path = str(runtime / "mute.sock")
         mute.bind(path)
         mute.listen()
-        entry = dataclasses.replace(server.entry, socket=path)
+        entry = msgspec.structs.replace(server.entry, socket=path)
 
         with pytest.raises(EndpointError, match="no answer in time"):
             EndpointClient(entry, timeout_s=0.05)
