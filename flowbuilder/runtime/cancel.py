@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
 from flowbuilder.errors import RunCancelledError
 
 __all__ = ["CancelToken"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class CancelToken:
@@ -44,7 +47,11 @@ class CancelToken:
             if self._event is not None:
                 self._event.set()
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:
+                # Whoever cancels has others to stop.
+                _LOG.exception("a callback of a cancelled task failed")
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when cancelled; at once if it already happened. It must be quick and
@@ -55,6 +62,10 @@ class CancelToken:
                 self._callbacks.append(callback)
                 return
         callback()
+
+    def forget_callbacks(self) -> None:
+        """Let go of the callbacks of an attempt that ended; they may hold its run in memory."""
+        self._callbacks.clear()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Sleep until cancelled or ``timeout_s`` passed; return whether it was cancelled."""

@@ -51,7 +51,7 @@ class Slot:
         return "".join(self.text or ())
 
 
-slots: dict[int, Slot] = {}
+slots: dict[int, Slot | None] = {}
 """Thread id -> slot."""
 
 task_slot: contextvars.ContextVar[Slot | None] = contextvars.ContextVar(

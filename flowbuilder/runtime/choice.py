@@ -89,7 +89,7 @@ def choose_executor(
     short = means.is_short(program.code_key)
     if has_timeout:
         return ExecutorKind.THREAD, "it has a timeout, which needs a thread to keep"
-    if wanted is ExecutorKind.INLINE and (may_block_driver or short):
+    if wanted is ExecutorKind.INLINE:
         return ExecutorKind.INLINE, "asked for"
     if short:
         return ExecutorKind.INLINE, "its code took under 100 us so far"

@@ -171,7 +171,8 @@ def judge_join(rule: JoinRule, states: dict[str, TaskState]) -> str:
     """
     ok = [key for key, state in states.items() if state in {TaskState.SUCCEEDED, TaskState.CACHED}]
     skipped = [key for key, state in states.items() if state is TaskState.SKIPPED]
-    failed = [key for key in states if key not in {*ok, *skipped}]
+    known = {*ok, *skipped}
+    failed = [key for key in states if key not in known]
     if rule is JoinRule.ALL_SUCCESS:
         blame = failed or skipped
     elif rule is JoinRule.NONE_FAILED:

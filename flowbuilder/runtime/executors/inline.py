@@ -7,13 +7,13 @@ import traceback
 from threading import get_ident
 from time import monotonic_ns
 
-from flowbuilder.errors import TaskFailedError
+from flowbuilder.errors import RunCancelledError, TaskFailedError
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.capture import Slot, slots
 from flowbuilder.runtime.program import Program
 from flowbuilder.vocabulary import FailureKind
 
-__all__ = ["format_error", "perform"]
+__all__ = ["format_error", "perform", "unstarted"]
 
 
 def perform(attempt: Attempt, program: Program) -> Completion:
@@ -24,9 +24,9 @@ def perform(attempt: Attempt, program: Program) -> Completion:
     outer = slots.get(thread)
     slot = Slot(run, attempt.instance, attempt.number)
     slot.units = attempt.lend
-    slots[thread] = slot
     start_ns = attempt.start_ns = monotonic_ns()
     try:
+        slots[thread] = slot
         if program.function is not None:
             value = program.function(*run.arguments_of(program.arguments))
         else:
@@ -41,6 +41,8 @@ def perform(attempt: Attempt, program: Program) -> Completion:
             return _not_awaited(attempt, start_ns, end_ns)
         return Completion(attempt, start_ns, end_ns, value)
     except BaseException as error:
+        # No longer the body: Ctrl-C waits until the driver looks.
+        slots[thread] = outer
         return Completion(
             attempt,
             start_ns,
@@ -50,10 +52,16 @@ def perform(attempt: Attempt, program: Program) -> Completion:
             traceback=format_error(error),
         )
     finally:
+        slots[thread] = outer
         if outer is None:
-            slots.pop(thread, None)
-        else:
-            slots[thread] = outer
+            del slots[thread]
+
+
+def unstarted(attempt: Attempt) -> Completion:
+    """Report an attempt that was stopped before its body began."""
+    now = monotonic_ns()
+    error = RunCancelledError("the task was stopped before it began")
+    return Completion(attempt, now, now, kind=FailureKind.ERROR, error=error)
 
 
 def format_error(error: BaseException) -> str:

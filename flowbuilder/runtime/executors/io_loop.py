@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.capture import Slot, task_slot
-from flowbuilder.runtime.executors.inline import format_error
+from flowbuilder.runtime.executors.inline import format_error, unstarted
 from flowbuilder.runtime.program import Program
 from flowbuilder.vocabulary import FailureKind
 
@@ -45,6 +45,7 @@ class IoLoop:
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
+            self._is_woken = False
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(5.0)
@@ -80,6 +81,10 @@ class IoLoop:
         self._is_woken = False
         while self._waiting and loop is not None:
             attempt, program = self._waiting.popleft()
+            if attempt.token.is_cancelled:
+                # A task cancelled before its first step would never report.
+                _report(unstarted(attempt))
+                continue
             task = loop.create_task(_perform(attempt, program))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -94,7 +99,7 @@ class IoLoop:
 
             attempt.on_kill = kill
             if attempt.token.is_cancelled:
-                task.cancel()
+                loop.call_soon(task.cancel)
 
 
 async def _perform(attempt: Attempt, program: Program) -> None:
@@ -113,4 +118,11 @@ async def _perform(attempt: Attempt, program: Program) -> None:
             error=error,
             traceback=format_error(error),
         )
+    _report(completion)
+
+
+def _report(completion: Completion) -> None:
+    attempt = completion.attempt
+    # Here and not with the completion: nobody may be left to read that of an abandoned one.
+    attempt.give_back()
     attempt.run.require_driver().inbox.put(completion)

@@ -33,17 +33,21 @@ class ProcessExecutor:
     def submit(self, attempt: Attempt, program: Program) -> None:
         """Send an attempt to a worker; its driver gets the completion."""
         start_ns = attempt.start_ns = monotonic_ns()
-        inbox = attempt.run.require_driver().inbox
+
+        def report(completion: Completion) -> None:
+            # Here and not with the completion: nobody may be left to read that of an abandoned one.
+            attempt.give_back()
+            attempt.run.require_driver().inbox.put(completion)
 
         def done(outcome: Outcome) -> None:
-            inbox.put(_completion(attempt, start_ns, outcome))
+            report(_completion(attempt, start_ns, outcome))
 
         try:
             assert program.remote is not None
             call = program.remote(attempt.context())
             ticket = self._ensure_pool().submit(call, done=done, write=attempt.write)
         except Exception as error:
-            inbox.put(
+            report(
                 Completion(
                     attempt,
                     start_ns,

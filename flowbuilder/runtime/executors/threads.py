@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from weakref import WeakSet
 
 from flowbuilder.runtime.attempt import Attempt
-from flowbuilder.runtime.executors.inline import perform
+from flowbuilder.runtime.executors.inline import perform, unstarted
 from flowbuilder.runtime.program import Program
 
 __all__ = ["ThreadExecutor"]
@@ -41,7 +41,10 @@ class ThreadExecutor:
 
         def job(worker: int) -> None:
             attempt.worker = worker
-            completion = perform(attempt, program)
+            if attempt.token.is_cancelled:
+                completion = unstarted(attempt)
+            else:
+                completion = perform(attempt, program)
             # Here and not with the completion: nobody may be left to read that of an abandoned one.
             attempt.give_back()
             attempt.run.require_driver().inbox.put(completion)
@@ -80,6 +83,7 @@ class ThreadExecutor:
             if job is None:
                 return
             job(number)
+            del job  # while this thread is idle it would keep an ended run in memory
             with self._lock:
                 if self._is_closed:
                     return
@@ -93,7 +97,7 @@ class ThreadExecutor:
         """
         with self._lock:
             self._is_closed = True
-            idle = self._idle
+            idle, self._idle = self._idle, 0
             threads = [thread for thread in self._alive if thread is not threading.current_thread()]
         for _ in range(idle):
             self._jobs.put(None)
