@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from flowbuilder._version import __version__
 
 if TYPE_CHECKING:
-    from flowbuilder.api.decorators import Task, WorkflowFunction, task, workflow
+    from flowbuilder.api.task_function import Task, task
+    from flowbuilder.api.workflow_function import WorkflowFunction, workflow
     from flowbuilder.api.loading import from_yaml, load, loads
     from flowbuilder.api.run import Run, TaskRun
     from flowbuilder.api.runs import last_run, resume, run, runs
@@ -57,12 +58,12 @@ _HOMES = {
     "Location": "flowbuilder.errors",
     "Problem": "flowbuilder.errors",
     "Run": "flowbuilder.api.run",
-    "Task": "flowbuilder.api.decorators",
+    "Task": "flowbuilder.api.task_function",
     "TaskCall": "flowbuilder.plugins.task_type",
     "TaskRun": "flowbuilder.api.run",
     "TaskType": "flowbuilder.plugins.task_type",
     "Workflow": "flowbuilder.api.workflow",
-    "WorkflowFunction": "flowbuilder.api.decorators",
+    "WorkflowFunction": "flowbuilder.api.workflow_function",
     "add": "flowbuilder.api.tracing",
     "configure": "flowbuilder.api.settings",
     "expr": "flowbuilder.api.tracing",
@@ -74,10 +75,10 @@ _HOMES = {
     "resume": "flowbuilder.api.runs",
     "run": "flowbuilder.api.runs",
     "runs": "flowbuilder.api.runs",
-    "task": "flowbuilder.api.decorators",
+    "task": "flowbuilder.api.task_function",
     "task_type": "flowbuilder.plugins.decorator",
     "when": "flowbuilder.api.tracing",
-    "workflow": "flowbuilder.api.decorators",
+    "workflow": "flowbuilder.api.workflow_function",
 }
 
 

@@ -140,7 +140,13 @@ def make_launch_plan(
         from flowbuilder.errors import Problem
 
         raise WorkflowValidationError(
-            [Problem("expected at least one task, found none", code="no-tasks")]
+            [
+                Problem(
+                    "expected at least one task, found none",
+                    location=workflow.origin,
+                    code="no-tasks",
+                )
+            ]
         )
     compiled = compile_workflow(
         workflow.spec,

@@ -8,7 +8,7 @@ names the alternative, because there is no value yet.
 from __future__ import annotations
 
 import json
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from flowbuilder.errors import WorkflowError
 
@@ -21,6 +21,8 @@ _ADVICE = {
     "compare": "use fb.when('...') or compute it in a task",
     "arithmetic": "use fb.expr('...') or compute it in a task",
     "call": "call methods inside a task",
+    "await": "leave await out: calling a task, async or not, records it",
+    "change": "change a copy inside a task, and return it",
 }
 
 
@@ -37,7 +39,8 @@ class Placeholder:
 
     def __getattr__(self, name: str) -> Placeholder:
         if name.startswith("_"):
-            raise AttributeError(name)
+            # Python and libraries ask for such names to find out what an object can do.
+            raise AttributeError(f"{name!r} of a placeholder is written [{name!r}]")
         return self._narrow(f".{name}", name)
 
     def __getitem__(self, key: str | int) -> Placeholder:
@@ -79,8 +82,57 @@ class Placeholder:
         self._refuse("arithmetic", "arithmetic")
 
     __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __add__
-    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __add__
-    __and__ = __or__ = __xor__ = __invert__ = __matmul__ = __add__
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = __add__
+    __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __add__
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __add__
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __add__
+
+    def __neg__(self) -> NoReturn:
+        self._refuse("arithmetic", "arithmetic")
+
+    __pos__ = __abs__ = __invert__ = __round__ = __trunc__ = __floor__ = __ceil__ = __neg__
+
+    def __int__(self) -> int:
+        self._refuse("arithmetic", "a number")
+
+    def __float__(self) -> float:
+        self._refuse("arithmetic", "a number")
+
+    def __complex__(self) -> complex:
+        self._refuse("arithmetic", "a number")
+
+    def __index__(self) -> int:  # noqa: PLE0305 - never returns
+        self._refuse("arithmetic", "an index")
+
+    def __next__(self) -> NoReturn:
+        self._refuse("iter", "a loop")
+
+    def __await__(self) -> NoReturn:
+        self._refuse("await", "await")
+
+    def __setattr__(self, name: str, _value: object) -> None:
+        self._refuse("change", f"a change of .{name}")
+
+    def __delattr__(self, name: str) -> None:
+        self._refuse("change", f"a change of .{name}")
+
+    def __setitem__(self, key: object, _value: object) -> NoReturn:
+        self._refuse("change", f"a change of [{key!r}]")
+
+    def __delitem__(self, key: object) -> NoReturn:
+        self._refuse("change", f"a change of [{key!r}]")
+
+    def __enter__(self) -> NoReturn:
+        self._refuse("call", "a with block")
+
+    def __exit__(self, *_exception: object) -> None:
+        """Never reached."""
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
 
     def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
         """Refuse: a value that does not exist yet has no methods."""

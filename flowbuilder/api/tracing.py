@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+import msgspec
+
 from flowbuilder.api.placeholders import Expression, OutputRef, Placeholder
 from flowbuilder.errors import WorkflowError
 from flowbuilder.model import Selector, TaskSpec
@@ -124,7 +126,7 @@ def add(
     config: Mapping[str, object] | None = None,
     inputs: Mapping[str, object] | None = None,
     depends_on: Sequence[object] = (),
-    **options: Any,
+    **fields: Any,
 ) -> Any:
     """Record a task of any type inside a workflow function: ``fb.add("sql", "by_hour",
     config={"query": ...}, inputs={"f": flights})``.
@@ -141,25 +143,35 @@ def add(
         Port name -> output of another task.
     depends_on : sequence
         Outputs of tasks to wait for.
-    **options
-        Fields of `TaskSpec`, such as ``timeout_s``.
+    **fields
+        Any other field of a task as it would stand in a file: ``retry``, ``timeout``, ``when``, ...
 
     Returns
     -------
     OutputRef
         Stands for the task's output.
+
+    Raises
+    ------
+    WorkflowError
+        If used outside a workflow function, or a field is not valid.
     """
+    from flowbuilder.api.building import read_task
+
     trace = _require_trace("fb.add")
-    own_condition = options.pop("when", None)
-    spec = TaskSpec(
-        name=trace.free_name(name or type),
-        type=type,
-        config={key: to_config(value) for key, value in (config or {}).items()},
-        inputs={port: to_selector(value) for port, value in (inputs or {}).items()},
-        depends_on=tuple(to_selector(value).task for value in depends_on),
-        when=trace.condition_for(own_condition),
-        path=("tasks", len(trace.tasks)),
-        **options,
+    given = {key: to_config(value) for key, value in (config or {}).items()}
+    origins = {port: to_selector(value) for port, value in (inputs or {}).items()}
+    needs = tuple(to_selector(value).task for value in depends_on)
+    entry = {"name": name or type, "type": type, **fields}
+    if given:
+        entry["config"] = given
+    spec = read_task(entry, len(trace.tasks))
+    spec = msgspec.structs.replace(
+        spec,
+        name=trace.free_name(spec.name),
+        inputs=origins,
+        depends_on=needs,
+        when=trace.condition_for(spec.when),
     )
     trace.tasks.append(spec)
     return OutputRef(spec.name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from flowbuilder.api.tracing import current_trace
 from flowbuilder.errors import FlowBuilderError, Location, Problem, WorkflowError
 from flowbuilder.model import Parameter, TaskSpec, WorkflowSpec
 from flowbuilder.vocabulary import Durability, ExecutorKind
@@ -349,6 +350,11 @@ class Workflow:
 
     def open_run(self, request: RunRequest, params: Mapping[str, object]) -> Run:
         """Create a run that has not begun."""
+        if current_trace() is not None:
+            raise WorkflowError(
+                f"expected task calls in a workflow function, found a run of {self.name!r}",
+                hint="call tasks there; run workflows outside, or inside a task",
+            )
         return self.launch_plan(request).open(params, request)
 
     def launch_plan(self, request: RunRequest) -> LaunchPlan:

@@ -1,5 +1,4 @@
-"""``@fb.task`` and ``@fb.workflow``: functions as tasks, and a function that wires them as a
-workflow.
+"""``@fb.task``: functions as tasks.
 
 Calling a task inside a workflow function records it; calling it anywhere else just runs it.
 """
@@ -13,27 +12,17 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from flowbuilder.api.placeholders import OutputRef, ParameterRef, Placeholder
+from flowbuilder.api.placeholders import OutputRef
 from flowbuilder.api.tracing import Trace, current_trace, to_config, to_selector
-from flowbuilder.api.workflow import Workflow
 from flowbuilder.durations import parse_duration
-from flowbuilder.errors import FlowBuilderError, Location, WorkflowError
-from flowbuilder.model import Parameter, Retry, Selector, TaskSpec, WorkflowSpec
-from flowbuilder.vocabulary import Durability, Effects, ExecutorKind, JoinRule, Persist
+from flowbuilder.errors import Location, WorkflowError
+from flowbuilder.model import Retry, Selector, TaskSpec
+from flowbuilder.vocabulary import Effects, ExecutorKind, JoinRule, Persist
 
-__all__ = ["Task", "WorkflowFunction", "task", "workflow"]
+__all__ = ["Task", "location_of", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_ANNOTATIONS = {
-    str: "string",
-    int: "integer",
-    float: "number",
-    bool: "boolean",
-    list: "array",
-    dict: "object",
-}
 
 
 class Task(Generic[P, R]):
@@ -201,7 +190,8 @@ def task(
         raise WorkflowError("'cache' is not supported yet", hint="leave it out")
 
     def decorate(body: Callable[P, R]) -> Task[P, R]:
-        where = _location_of(body)
+        where = location_of(body)
+        _check_callable(body, where)
         try:
             spec = TaskSpec(
                 name=name or body.__name__,
@@ -226,6 +216,21 @@ def task(
     return decorate if function is None else decorate(function)
 
 
+def _check_callable(body: object, where: Location | None) -> None:
+    if isinstance(body, Task):
+        raise WorkflowError(
+            f"expected a function, found task {body.spec.name!r}",
+            location=where,
+            hint=f"for a second task of it: {body.spec.name}.named('other_name')",
+        )
+    if isinstance(body, type) or not callable(body) or not hasattr(body, "__qualname__"):
+        raise WorkflowError(
+            f"expected a function defined with def, found {body!r}",
+            location=where,
+            hint="wrap it: def my_task(...): return ...",
+        )
+
+
 def _retry(retries: int, retry: Retry | Mapping[str, Any] | None) -> Retry:
     if isinstance(retry, Retry):
         return retry
@@ -246,156 +251,7 @@ def _retry(retries: int, retry: Retry | Mapping[str, Any] | None) -> Retry:
         raise ValueError(f"retry: {error}") from error
 
 
-def _location_of(function: Callable[..., object]) -> Location | None:
+def location_of(function: Callable[..., object]) -> Location | None:
+    """Say where a function is defined, if Python knows."""
     code = getattr(function, "__code__", None)
     return None if code is None else Location(code.co_filename, code.co_firstlineno)
-
-
-class WorkflowFunction:
-    """A traced workflow function: callable settings, and the methods of `Workflow`.
-
-    Tracing happens once, on first use.
-    """
-
-    def __init__(self, function: Callable[..., object], settings: Mapping[str, Any]) -> None:
-        functools.update_wrapper(self, function)
-        self.function = function
-        self._settings = dict(settings)
-        self._workflow: Workflow | None = None
-
-    @property
-    def definition(self) -> Workflow:
-        """The workflow that tracing the function gave.
-
-        Raises
-        ------
-        WorkflowError
-            If the function does something a workflow cannot record; names the line.
-        """
-        if self._workflow is None:
-            self._workflow = _trace(self.function, self._settings)
-        return self._workflow
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self.definition, name)
-
-    def __call__(self, *_args: object, **_kwargs: object) -> None:
-        """Refuse: a workflow is run, started or awaited, not called."""
-        name = self.function.__name__
-        raise WorkflowError(
-            f"expected {name}.run(...), found a direct call", hint="use .run(), .start() or .arun()"
-        )
-
-    def __repr__(self) -> str:
-        return repr(self.definition)
-
-
-def workflow(
-    function: Callable[..., object] | None = None,
-    /,
-    *,
-    name: str = "",
-    version: str = "",
-    description: str = "",
-    durability: str = "run",
-    timeout: float | str | None = None,
-) -> Any:
-    """Make a function a workflow: ``@fb.workflow`` or ``@fb.workflow(durability="task")``.
-
-    The function is called once with placeholders for its parameters; the task calls it makes are
-    the workflow.
-
-    Parameters
-    ----------
-    name : str
-        Workflow name; the function's name by default.
-    version, description : str
-        For people.
-    durability : str
-        ``run``, ``task`` or ``none``.
-    timeout : float or str
-        Limit for the whole run.
-
-    Returns
-    -------
-    WorkflowFunction
-        With ``run``, ``start``, ``arun``, ``plan``, ``to_yaml`` and the other methods of
-        `Workflow`.
-    """
-    settings = {
-        "name": name,
-        "version": version,
-        "description": description,
-        "durability": durability,
-        "timeout": timeout,
-    }
-    if function is None:
-        return lambda body: WorkflowFunction(body, settings)
-    return WorkflowFunction(function, settings)
-
-
-def _trace(function: Callable[..., object], settings: Mapping[str, Any]) -> Workflow:
-    trace = Trace()
-    parameters = tuple(_parameter(item) for item in inspect.signature(function).parameters.values())
-    placeholders = {item.name: ParameterRef(f"params.{item.name}") for item in parameters}
-    where = _location_of(function)
-    try:
-        with trace.active():
-            function(**placeholders)
-    except FlowBuilderError as error:
-        if error.location is None:
-            error.location = _line_in(function, error) or where
-        raise
-    timeout = settings["timeout"]
-    spec = WorkflowSpec(
-        name=settings["name"] or function.__name__,
-        version=settings["version"],
-        description=settings["description"] or (inspect.getdoc(function) or "").partition("\n")[0],
-        params=parameters,
-        tasks=tuple(trace.tasks),
-        durability=Durability(settings["durability"]),
-        timeout_s=None if timeout is None else parse_duration(timeout),
-    )
-    return Workflow.from_spec(spec, functions=trace.functions, origin=where)
-
-
-def _line_in(function: Callable[..., object], error: BaseException) -> Location | None:
-    code, found = function.__code__, None
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code is code:
-            found = Location(code.co_filename, trace.tb_lineno)
-        trace = trace.tb_next
-    return found
-
-
-def _parameter(item: inspect.Parameter) -> Parameter:
-    if item.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
-        raise WorkflowError(
-            f"expected named parameters in a workflow function, found {item}",
-            hint="name each parameter",
-        )
-    annotation = item.annotation
-    if isinstance(annotation, str):
-        by_name = {cls.__name__: kind for cls, kind in _ANNOTATIONS.items()}
-        kind = by_name.get(annotation) or (
-            "table" if annotation.endswith(("DataFrame", "Table")) else None
-        )
-    else:
-        origin = getattr(annotation, "__origin__", annotation)
-        is_table = getattr(origin, "__name__", "") in {"DataFrame", "LazyFrame", "Table"}
-        kind = (
-            "table" if is_table else _ANNOTATIONS.get(origin) if isinstance(origin, type) else None
-        )
-    has_default = item.default is not inspect.Parameter.empty
-    schema: dict[str, object] = {} if kind is None else {"type": kind}
-    if has_default and isinstance(item.default, Placeholder):
-        raise WorkflowError(f"expected a constant default for {item.name!r}, found a placeholder")
-    return Parameter(
-        name=item.name,
-        schema=schema,
-        is_required=not has_default,
-        default=item.default if has_default else None,
-    )
