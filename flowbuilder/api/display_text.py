@@ -17,19 +17,20 @@ _UNSAFE = (
     "\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
     "\ufff9-\ufffb"
 )
-_IN_LINE = re.compile(f"[{_UNSAFE}]")
-_IN_TEXT = re.compile(f"(?![\t\n])[{_UNSAFE}]")
+# Compiled at their first use, by `re` itself: most commands print nothing of the kind.
+_IN_LINE = f"[{_UNSAFE}]"
+_IN_TEXT = f"(?![\t\n])[{_UNSAFE}]"
 _NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def one_line(text: str) -> str:
     r"""Make text one safe line: line breaks become ``\n``, other control characters ``\x1b``."""
-    return _IN_LINE.sub(_escape, text)
+    return re.sub(_IN_LINE, _escape, text)
 
 
 def visible_text(text: str) -> str:
     r"""Make text safe but keep its lines and tabs: escape sequences become ``\x1b[31m``."""
-    return _IN_TEXT.sub(_escape, text.replace("\r\n", "\n"))
+    return re.sub(_IN_TEXT, _escape, text.replace("\r\n", "\n"))
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from flowbuilder.cli.exit_codes import FAILED, INTERRUPTED, INVALID, OK
 from flowbuilder.cli.screen import make_printable, whole_pipe
+from flowbuilder.cli.start_up import begin_start_up, leave_rest
 from flowbuilder.errors import (
     ConfigurationError,
     FlowBuilderError,
@@ -51,9 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 success, 1 the run failed, 2 invalid workflow or usage, 130 interrupted.
     """
+    if argv is not None:
+        return _main(argv)
+    begin_start_up()
+    try:
+        return _main(sys.argv[1:])
+    finally:
+        leave_rest()
+
+
+def _main(argv: Sequence[str]) -> int:
     make_printable()
     with whole_pipe():
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        return _run(list(argv))
 
 
 def _run(arguments: list[str]) -> int:
@@ -102,6 +112,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     # Only the parser of the command in use is built: the others cost time at every start.
     wanted = next((word for word in arguments if not word.startswith("-")), "")
     if wanted and wanted not in _COMMANDS:
+        import difflib
+
         near = difflib.get_close_matches(wanted, _COMMANDS, 1)
         raise ConfigurationError(
             f"expected a command, found {wanted!r}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flowbuilder.cli.exit_codes import FAILED, INTERRUPTED, OK
 from flowbuilder.cli.parameters import read_parameters
 from flowbuilder.cli.screen import whole_pipe
+from flowbuilder.cli.start_up import end_start_up
 from flowbuilder.errors import ConfigurationError
 from flowbuilder.vocabulary import RunState
 
@@ -140,6 +141,7 @@ def _drive(run: Run, arguments: argparse.Namespace) -> int:
     from flowbuilder.cli.progress import Progress
 
     _treat_as_interrupt("SIGTERM", "SIGHUP")
+    end_start_up()
     with Progress(run, is_silent=arguments.json or arguments.quiet):
         run.drive()
     try:

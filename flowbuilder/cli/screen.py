@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import TextIO
@@ -30,7 +29,11 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def columns_of(stream: TextIO) -> int:
     """Give the width to write for: the terminal's, or a fixed one for files and pipes."""
-    return shutil.get_terminal_size().columns if is_terminal(stream) else _FILE_COLUMNS
+    if not is_terminal(stream):
+        return _FILE_COLUMNS
+    import shutil  # with every archive format, and only terminals are measured
+
+    return shutil.get_terminal_size().columns
 
 
 def can_show(characters: str, stream: TextIO) -> bool:

@@ -11,15 +11,16 @@ from flowbuilder.definition.scalars import MAX_INTEGER, MIN_INTEGER
 __all__ = ["literal_block", "scalar_text", "text_in_quotes"]
 
 # Starts with a letter, so it can be no number, date or indicator in any version of YAML.
-_PLAIN = re.compile(r"[^\W\d][\w./@%+=()-]*(?: [\w./@%+=()-]+)*|/[\w./-]*")
+# The patterns are compiled at their first use, by `re` itself: only writing needs them.
+_PLAIN = r"[^\W\d][\w./@%+=()-]*(?: [\w./@%+=()-]+)*|/[\w./-]*"
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _LONGEST_PLAIN = 120
 # Line breaks of YAML 1.1, characters nobody sees, and those YAML forbids.
-_ESCAPED = re.compile(
+_ESCAPED = (
     "[\x7f-\xa0\xad\u0600-\u0605\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ud800-\udfff\ufeff\ufff0-\uffff\U000e0000-\U000e0fff]"
 )
-_NOT_IN_BLOCK = re.compile("[\x00-\x08\x0b-\x1f]")
+_NOT_IN_BLOCK = "[\x00-\x08\x0b-\x1f]"
 
 
 def scalar_text(value: object) -> str:
@@ -68,16 +69,16 @@ def _float(value: float) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    if len(text) > _LONGEST_PLAIN or not _PLAIN.fullmatch(text):
+    if len(text) > _LONGEST_PLAIN or not re.fullmatch(_PLAIN, text):
         return False
-    return text.lower() not in _WORDS and not _ESCAPED.search(text)
+    return text.lower() not in _WORDS and not re.search(_ESCAPED, text)
 
 
 def text_in_quotes(text: str) -> str:
     """Write a text in double quotes, everything invisible as an escape."""
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError("text with a lone surrogate")
-    return _ESCAPED.sub(_escape, json.dumps(text, ensure_ascii=False))
+    return re.sub(_ESCAPED, _escape, json.dumps(text, ensure_ascii=False))
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -108,7 +109,7 @@ def literal_block(text: str, indent: str) -> str | None:
         exactly.
     """
     body = text.removesuffix("\n")
-    if "\n" not in text or not body or _ESCAPED.search(text) or _NOT_IN_BLOCK.search(text):
+    if "\n" not in text or not body or re.search(_ESCAPED, text) or re.search(_NOT_IN_BLOCK, text):
         return None
     lines = body.split("\n")
     # What a reader would take for indentation or for the end is safer in quotes.

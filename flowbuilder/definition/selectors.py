@@ -10,14 +10,12 @@ from flowbuilder.model.spec import Selector
 __all__ = ["format_selector", "parse_selector"]
 
 _HEAD = re.compile(r"[^.\[]*")
-_STEP = re.compile(
-    r"""\.(?P<index>\d{1,9})(?=[.\[]|$)
+# Compiled at the first use, by `re` itself: most selectors are just a name.
+_STEP = r"""(?xs)\.(?P<index>\d{1,9})(?=[.\[]|$)
       | \.(?P<name>[^\W\d][\w-]*)
       | \[(?P<position>-?\d{1,9})\]
       | \['(?P<single>(?:[^'\\]|\\.)*)'\]
-      | \["(?P<double>(?:[^"\\]|\\.)*)"\]""",
-    re.VERBOSE | re.DOTALL,
-)
+      | \["(?P<double>(?:[^"\\]|\\.)*)"\]"""
 _PLAIN = re.compile(r"[^\W\d][\w-]*")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
@@ -51,7 +49,7 @@ def parse_selector(text: str) -> Selector:
     steps: list[str | int] = []
     at = head.end()
     while at < len(text):
-        step = _STEP.match(text, at)
+        step = re.compile(_STEP).match(text, at)
         if step is None:
             raise ValueError(
                 f"expected .key, ['key'] or [0] after {text[:at][-40:]!r}, "

@@ -10,8 +10,9 @@ from flowbuilder.errors import Location, WorkflowSyntaxError
 
 __all__ = ["Lines", "decode_text"]
 
+# The complement of what YAML allows (and U+FEFF): the allowed set itself takes 5 ms to compile.
 _FORBIDDEN = re.compile(
-    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]"
 )
 _BREAK = re.compile(r"\r\n|\r|\n")
 _BOM = "\ufeff"

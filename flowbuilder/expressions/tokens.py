@@ -20,8 +20,7 @@ MAX_NESTING: Final = 32
 """Deepest nesting of brackets."""
 
 _PAIRS: Final = {")": "(", "]": "[", "}": "{"}
-_TOKEN = re.compile(
-    r"""
+_WORD = r"""
     (?P<space>(?:\s|//[^\n]*)+)
   | (?P<string>
         (?:[rR][bB]?|[bB][rR]) (?: \"\"\"[\s\S]*?\"\"\" | '''[\s\S]*?'''
@@ -32,9 +31,7 @@ _TOKEN = re.compile(
   | (?P<number>(?:0[xX][0-9a-fA-F]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[uU]?)
   | (?P<name>[^\W\d]\w*)
   | (?P<operator>&&|\|\||[=!<>]=|[<>+\-*/%!?:.,()\[\]{}])
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+"""
 _PYTHON_OPERATORS = {"=": "compare with '=='", "&": "write '&&'", "|": "write '||'"}
 
 
@@ -99,10 +96,12 @@ def read_tokens(text: str, start: int = 0, *, is_embedded: bool = False) -> tupl
     open_brackets: list[str] = []
     limit = min(len(text), start + MAX_SOURCE_BYTES + 2)
     at = start
+    # Compiled at the first use, by `re` itself: most workflows hold paths only.
+    pattern = re.compile(_WORD, re.VERBOSE | re.DOTALL)
     while at < limit:
         if is_embedded and not open_brackets and text.startswith("}}", at):
             return tokens, at
-        match = _TOKEN.match(text, at, limit)
+        match = pattern.match(text, at, limit)
         if match is None:
             raise _unreadable(text, start, at)
         kind, at = str(match.lastgroup), match.end()
