@@ -131,8 +131,10 @@ def digest_of(path: Path) -> str:
 
 
 def _make_folder(folder: Path) -> None:
+    # Not `parents=True`, which makes all but the last with the default permissions.
     if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
         _sync_folder(folder.parent)
 
 

@@ -51,6 +51,7 @@ HEADER_SEQ: Final = -1
 """Place of a run's header row: before its first record, counting for none."""
 
 _MAX_DEPTH = 64
+_MAX_SHOWN = 1000
 
 
 class Row(NamedTuple):
@@ -105,8 +106,15 @@ def _printable(value: object, depth: int = 0) -> object:
     try:
         _encoder.encode(value)
     except ENCODING_ERRORS:
-        return _printable(repr(value))
+        return _printable(_shown(value))
     return value
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:_MAX_SHOWN]
+    except Exception:  # a huge int refuses, and a class of the user may do anything
+        return f"<{type(value).__name__}>"
 
 
 def encode_header(header: RunHeader) -> Row:

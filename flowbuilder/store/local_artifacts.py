@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ from flowbuilder.store.tables import load_table, table_writer
 __all__ = ["LocalArtifactStore"]
 
 _FOLDER: Final = "artifacts"
+_RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _log = logging.getLogger(__name__)
 
 
@@ -116,14 +118,12 @@ class LocalArtifactStore:
             absent.
         """
         path = self._path_of(artifact)
+        _check_digest(path, artifact)
         try:
-            _check_digest(path, artifact)
             return _read(path, artifact)
         except StorageError:
             raise
-        except FileNotFoundError:
-            raise StorageError(f"the stored output {artifact.path} is missing") from None
-        except Exception as error:
+        except Exception as error:  # unpickling may run any code, and a library refuse in any way
             raise StorageError(
                 f"the stored output {artifact.path} is unreadable: {error}"
             ) from error
@@ -153,7 +153,7 @@ class LocalArtifactStore:
                     continue
 
     def _folder_of(self, run_id: str) -> Path:
-        if not run_id.replace("-", "").isalnum():
+        if not _RUN_ID.fullmatch(run_id):
             raise StorageError(f"expected a run id, found {run_id[:64]!r}")
         return self._data_dir / _FOLDER / run_id
 
@@ -204,7 +204,13 @@ class LocalArtifactStore:
 
 
 def _check_digest(path: Path, artifact: ArtifactStored) -> None:
-    if digest_of(path) != artifact.digest:
+    try:
+        digest = digest_of(path)
+    except FileNotFoundError:
+        raise StorageError(f"the stored output {artifact.path} is missing") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {artifact.path}: {error.strerror}") from error
+    if digest != artifact.digest:
         raise StorageError(f"the stored output {artifact.path} is damaged", hint="run it again")
 
 

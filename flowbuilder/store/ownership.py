@@ -7,6 +7,7 @@ systems without locks.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 import uuid
@@ -25,6 +26,7 @@ __all__ = ["EngineLock", "Owner", "Owners"]
 
 _STALE_AFTER_S: Final = 60.0
 _MAX_BYTES: Final = 64 * 1024
+_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +164,7 @@ class Owners:
 
     def _path_of(self, engine_id: str) -> Path | None:
         # The id comes from a journal somebody may have edited: it must stay a name in our folder.
-        if self._folder is None or not engine_id.replace("-", "").isalnum():
+        if self._folder is None or not _NAME.fullmatch(engine_id):
             return None
         return self._folder / engine_id
 

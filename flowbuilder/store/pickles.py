@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import io
+import pickle
+from collections import ChainMap
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from flowbuilder.errors import StorageError
 from flowbuilder.store.artifact_files import DigestWriter, TooLargeError
@@ -16,6 +20,10 @@ __all__ = ["UnpicklableError", "is_consumable", "load_pickle", "write_pickle"]
 _MAGIC: Final = b"flowbuilder pickle 1\n"
 
 
+# cloudpickle would store their content and give back something else.
+_COPIED_KINDS: Final = (io.TextIOWrapper, memoryview)
+
+
 class UnpicklableError(Exception):
     """A value cannot be pickled."""
 
@@ -23,6 +31,24 @@ class UnpicklableError(Exception):
 def is_consumable(value: object) -> bool:
     """Tell whether using a value uses it up, as with iterators, generators and coroutines."""
     return isinstance(value, Iterator | AsyncIterator | Awaitable)
+
+
+@cache
+def _pickler_class() -> type[pickle.Pickler]:
+    import cloudpickle  # type: ignore[import-untyped]
+
+    class StrictPickler(cloudpickle.Pickler):  # type: ignore[misc]
+        """A cloudpickle that stores nothing it would give back as something else."""
+
+        dispatch_table: ClassVar[ChainMap[type, object]] = ChainMap(
+            dict.fromkeys(_COPIED_KINDS, _refuse), cloudpickle.Pickler.dispatch_table
+        )
+
+    return StrictPickler
+
+
+def _refuse(value: object) -> str:
+    raise UnpicklableError(f"a {type(value).__name__} cannot be stored and read back equal")
 
 
 class _SigningSink:
@@ -48,13 +74,11 @@ def write_pickle(sink: DigestWriter, key: bytes, value: object) -> None:
     TooLargeError
         If it is larger than the sink takes.
     """
-    import cloudpickle  # type: ignore[import-untyped]
-
     signed = _SigningSink(sink, key)
     signed.write(_MAGIC)
     try:
-        cloudpickle.Pickler(signed, protocol=5).dump(value)
-    except (TooLargeError, OSError):
+        _pickler_class()(signed, protocol=5).dump(value)
+    except (TooLargeError, UnpicklableError, OSError):
         raise
     except Exception as error:  # any class may raise anything when asked to pickle itself
         raise UnpicklableError(f"a {type(value).__name__} cannot be pickled: {error}") from error
@@ -80,6 +104,4 @@ def load_pickle(path: Path, key: bytes) -> object:
             f"the pickle {path.name} is not signed with this user's key and was not read",
             hint="run the task again",
         )
-    import pickle
-
     return pickle.loads(memoryview(body)[len(_MAGIC) :])  # noqa: S301 - its signature was checked

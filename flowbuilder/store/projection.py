@@ -190,7 +190,7 @@ class Projection:
     def _begin_life(self, event: RunCreated) -> None:
         self.progress = replace(
             self.progress,
-            state="pending",
+            state="running",
             error="",
             error_task="",
             owner=event.owner,

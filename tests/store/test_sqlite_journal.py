@@ -428,7 +428,7 @@ def test_text_that_has_no_utf8_is_kept_readable(journal, make):
 
 
 def test_parameters_without_a_text_form_do_not_stop_a_run(journal, make):
-    params = {"table": object(), "big": 2**70, "text": "\ud800", "n": 1}
+    params = {"table": object(), "big": 2**70, "huge": 10**5000, "text": "\ud800", "n": 1}
     run, source, run_id = begin(journal, make, params=params)
     finish(run, source)
 
