@@ -196,8 +196,9 @@ class Chain:
             missing = len(ends) - ended[key] - self.lost.get((run_id, key), 0)
             if missing > 0:
                 self.lost[run_id, key] = self.lost.get((run_id, key), 0) + missing
-                ages = [self.kills[-1] - row[3] for row in ends[-missing:]]
-                self.lost_ages_ns.extend(ages)
+                for _, _, _, ended_ns in ends[-missing:]:
+                    killed_ns = min(kill for kill in self.kills if kill > ended_ns)
+                    self.lost_ages_ns.append(killed_ns - ended_ns)
 
     # -- judgement ---------------------------------------------------------------------------------
 

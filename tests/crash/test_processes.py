@@ -175,7 +175,7 @@ def test_resume_of_a_run_alive_elsewhere_names_its_process(project):
     _, told = rival.communicate(timeout=30)
 
     assert rival.returncode == 1
-    assert f"is alive in process {owner.pid} on {socket.gethostname()}" in told
+    assert f" {owner.pid} on {socket.gethostname()} " in told
     assert project.times("hold") == 1
     (project.folder / "go").touch()
     owner.communicate(timeout=30)
