@@ -76,8 +76,8 @@ class WorkflowCreated(Event, kw_only=True, tag="workflow_created"):
 
 
 class RunCreated(Event, kw_only=True, tag="run_created"):
-    """A run began, or was taken over by another process (resume): the anchor and owner from here
-    on.
+    """A run began, or was taken over by another process (resume), and is running: the anchor and
+    owner from here on.
     """
 
     wall_ns: int

@@ -9,13 +9,9 @@ all of them.
 
 from __future__ import annotations
 
-import _thread
-import heapq
-import itertools
 import logging
-import signal
-import threading
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import get_ident
 from time import monotonic_ns
@@ -24,19 +20,19 @@ from flowbuilder.errors import (
     FlowBuilderError,
     InternalError,
     RunCancelledError,
-    StorageError,
     TaskTimeoutError,
 )
 from flowbuilder.records import RunStateChanged
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.capture import slots
 from flowbuilder.runtime.executors.inline import format_error
-from flowbuilder.runtime.interrupts import InterruptGuard, is_ours
+from flowbuilder.runtime.interrupts import InterruptGuard
 from flowbuilder.runtime.launch import Launcher
 from flowbuilder.runtime.live_run import LiveRun
 from flowbuilder.runtime.outcome import Outcomes
 from flowbuilder.runtime.segment import run_segment
 from flowbuilder.runtime.services import Services
+from flowbuilder.runtime.timers import Timer, Timers, to_ns
 from flowbuilder.vocabulary import (
     TASK_STATE_CODES,
     Durability,
@@ -52,8 +48,11 @@ _LOG = logging.getLogger(__name__)
 
 _CANCELLED = TASK_STATE_CODES[TaskState.CANCELLED]
 
-_SHARED_SLICE = 2_000
-"""Instances of one run a shared driver finishes before it looks after the others."""
+_SLICE_NS = 5_000_000
+"""How long one run may keep a driver busy before it looks at messages, timers and other runs."""
+
+_NEVER_NS = 1 << 62
+_LONGEST_WAIT_S = 3600.0
 
 GRACE_NS = 5_500_000_000
 """How long cooperative work on a thread may take to stop (a process group gets TERM, 5 s, KILL)
@@ -75,16 +74,15 @@ class Driver:
 
     __slots__ = (
         "_breaking_in",
-        "_dead_timers",
         "_ending",
+        "_guard",
         "_launcher",
         "_outcomes",
-        "_sequence",
-        "_timers",
         "inbox",
         "is_shared",
         "services",
         "thread",
+        "timers",
     )
 
     def __init__(self, services: Services, *, is_shared: bool) -> None:
@@ -92,9 +90,8 @@ class Driver:
         self.is_shared = is_shared
         self.inbox: SimpleQueue[Message] = SimpleQueue()
         self.thread = 0
-        self._timers: list[tuple[int, int, LiveRun, Callable[[], LiveRun | None]]] = []
-        self._dead_timers = 0
-        self._sequence = itertools.count()
+        self.timers = Timers()
+        self._guard: InterruptGuard | None = None
         self._ending: dict[LiveRun, RunState] = {}
         self._breaking_in = ""
         self._outcomes = Outcomes(self)
@@ -104,19 +101,37 @@ class Driver:
 
     def begin(self, run: LiveRun) -> LiveRun:
         """Take charge of a run: the first thing that happens to it."""
-        run.driver = self
+        try:
+            self._prepare(run)
+            run.driver = self
+            while run.early:
+                run.early.pop(0)(self)
+        except Exception as error:
+            run.driver = self
+            self._break_down(run, error)
+        return run
+
+    def _prepare(self, run: LiveRun) -> None:
         self.services.router.enter(run)
-        run.recorder.event(RunStateChanged(state=RunState.RUNNING.value, time_ns=monotonic_ns()))
         run.frontier.plain = run.bound.plain_mask(self.services.means, run.options.executor)
         for instance in run.bases:
             # Static segments count attempts from one.
             run.frontier.plain[instance] = 0
-        if any(run.state_codes):
+        if not is_untouched(run):
             run.frontier.rebuild()
         if run.plan.timeout_s is not None:
-            due_ns = monotonic_ns() + int(run.plan.timeout_s * 1e9)
+            due_ns = monotonic_ns() + to_ns(run.plan.timeout_s)
             self.at(due_ns, run, lambda: self._time_out(run))
-        return run
+
+    def rescue(self, run: LiveRun) -> LiveRun:
+        """Cancel a run whose own driver was torn away by an exception between two steps."""
+        for timer in run.timers:
+            timer.run = timer.action = None
+        run.timers.clear()
+        run.is_stopping = False
+        run.driver = self
+        run.frontier.rebuild()
+        return self.request_stop(run, run.cancel_reason or "interrupted")
 
     def drive(self, run: LiveRun) -> bool:
         """Drive one run on the calling thread until it is final; return whether Ctrl-C cancelled
@@ -124,9 +139,11 @@ class Driver:
         """
         self.thread = get_ident()
         self._breaking_in = ""
-        guard = InterruptGuard(lambda: self.inbox.put(lambda: self.interrupt(run)))
+        guard = InterruptGuard(lambda: self.inbox.put(partial(self.interrupt, run)))
+        self._guard = guard
         interrupted = False
         try:
+            guard.install()
             touched: set[LiveRun] = set()
             while True:
                 try:
@@ -135,8 +152,7 @@ class Driver:
                     touched.add(run)
                     self._finish_turn(touched)
                     if run.finished is not None:
-                        return interrupted or run.cancel_reason == "interrupted"
-                    guard.install()
+                        break
                     touched = self._wait_for_messages()
                 except KeyboardInterrupt:
                     interrupted = interrupted or not self._breaking_in
@@ -144,30 +160,39 @@ class Driver:
                     touched = {run}
         finally:
             guard.remove()
+            self._guard = None
+        interrupted = interrupted or run.cancel_reason == "interrupted"
+        if guard.pending and not interrupted:
+            # Too late for the run, but not for its caller.
+            raise KeyboardInterrupt
+        return interrupted
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing of the runs it drove is left: no timers, no messages."""
-        return not self._timers and self.inbox.empty()
+        return not self.timers and self.inbox.empty()
 
     def serve(self, should_stop: Callable[[], bool]) -> None:
         """Drive whatever comes through the inbox until ``should_stop``."""
         self.thread = get_ident()
         while not should_stop():
-            self._finish_turn(self._wait_for_messages())
+            try:
+                self._finish_turn(self._wait_for_messages())
+            except Exception:
+                _LOG.exception("the driver of all started runs met a bug")
 
-    def at(self, due_ns: int, run: LiveRun, action: Callable[[], LiveRun | None]) -> None:
+    def at(self, due_ns: int, run: LiveRun, action: Callable[[], LiveRun | None]) -> Timer:
         """Call ``action`` at a monotonic instant, unless the run has ended; it may return it."""
-        run.open_timers += 1
-        heapq.heappush(self._timers, (due_ns, next(self._sequence), run, action))
+        return self.timers.add(due_ns, run, action)
 
     # -- turns -----------------------------------------------------------------------------------
 
     def _wait_for_messages(self) -> set[LiveRun]:
         touched: set[LiveRun] = set()
         timeout = None
-        if self._timers:
-            timeout = max(0.0, (self._timers[0][0] - monotonic_ns()) / 1e9)
+        due_ns = self.timers.next_ns
+        if due_ns is not None:
+            timeout = min(max(0.0, (due_ns - monotonic_ns()) / 1e9), _LONGEST_WAIT_S)
         try:
             message: Message | None = self.inbox.get(timeout=timeout)
         except Empty:
@@ -178,13 +203,8 @@ class Driver:
                 message = self.inbox.get_nowait()
             except Empty:
                 break
-        while self._timers and self._timers[0][0] <= monotonic_ns():
-            _, _, run, action = heapq.heappop(self._timers)
-            run.open_timers -= 1
-            if run.finished is None:
-                self._perform(action, touched)
-            else:
-                self._dead_timers -= 1
+        while (action := self.timers.pop_due(monotonic_ns())) is not None:
+            self._perform(action, touched)
         return touched
 
     def _handle(self, message: Message, touched: set[LiveRun]) -> None:
@@ -223,20 +243,20 @@ class Driver:
 
     def _pump(self, run: LiveRun) -> None:
         frontier = run.frontier
-        started = 0
+        until_ns = monotonic_ns() + _SLICE_NS
         while not (run.is_stopping or run.is_pausing):
             if run.must_look:
                 # In this order: what is announced after the flag is down raises it again.
                 run.must_look = False
                 if not self.inbox.empty():
                     self.inbox.put(lambda: run)
-                    break
+                    return
             if (
                 not run.in_flight
                 and run.options.durability is not Durability.TASK
-                and self._run_segment(run)
+                and self._run_segment(run, until_ns)
             ):
-                started += _SHARED_SLICE
+                pass
             else:
                 if frontier.degrees is None and frontier.remaining:
                     self._start_dynamic(run)
@@ -244,31 +264,41 @@ class Driver:
                 if instance < 0:
                     break
                 self._launcher.launch(run, instance)
-                started += 1
-            if self.is_shared and started >= _SHARED_SLICE:
+            if monotonic_ns() > until_ns:
                 self.inbox.put(lambda: run)
-                break
-        if run.is_stopping:
+                return
+        if run.is_stopping and frontier.remaining > len(run.in_flight):
             self._cancel_pending(run)
-        if (
-            not frontier.remaining
-            and not run.in_flight
-            and not run.pending_saves
-            and not self._outcomes.is_holding(run)
-        ):
+        if run.in_flight or run.pending_saves or self._outcomes.is_holding(run):
+            return
+        if not frontier.remaining:
             self._ending[run] = self._final_state(run)
+        elif not run.waiting and not run.is_pausing:
+            self._recover(run)
+
+    def _recover(self, run: LiveRun) -> None:
+        """Go on where nothing can wake a run any more: an interrupt lost what was ready."""
+        run.frontier.rebuild()
+        if not run.frontier.ready_count:
+            raise InternalError("the run has tasks left, but none of them can start")
+        self.inbox.put(lambda: run)
 
     @staticmethod
     def _start_dynamic(run: LiveRun) -> None:
-        if frontier_is_untouched(run):
+        if is_untouched(run):
             run.frontier.start()
         else:
             run.frontier.rebuild()
 
-    def _run_segment(self, run: LiveRun) -> bool:
+    def _run_segment(self, run: LiveRun, until_ns: int) -> bool:
         """Run the plain instances at the low end of the static order; return whether anything was
         done.
         """
+        due_ns = self.timers.next_ns
+        if not self.is_shared:
+            until_ns = _NEVER_NS
+        if due_ns is not None:
+            until_ns = min(until_ns, due_ns)
         frontier, codes = run.frontier, run.state_codes
         first = codes.find(0, frontier.low)
         if first < 0 or not frontier.plain[first] or run.waiting:
@@ -279,21 +309,18 @@ class Driver:
             last = len(codes)
         if codes.count(0, first, last) != last - first:
             last = first + len(codes[first:last]) - len(codes[first:last].lstrip(b"\0"))
-        if self.is_shared:
-            last = min(last, first + _SHARED_SLICE)
-        stopped_at, error = run_segment(run, first, last)
+        stopped_at, start_ns, error = run_segment(run, first, last, until_ns)
         self._outcomes.close_segment(run, first, stopped_at)
         frontier.low = stopped_at
         if isinstance(error, KeyboardInterrupt) and not self.is_shared:
             raise error
         if error is not None:
-            self._fail_in_segment(run, stopped_at, error)
+            self._fail_in_segment(run, stopped_at, start_ns, error)
         return True
 
-    def _fail_in_segment(self, run: LiveRun, instance: int, error: BaseException) -> None:
-        start_ns = (
-            run.end_ns[instance - 1] if instance and run.end_ns[instance - 1] else run.start_ns
-        )
+    def _fail_in_segment(
+        self, run: LiveRun, instance: int, start_ns: int, error: BaseException
+    ) -> None:
         attempt = Attempt(run, instance, run.attempts[instance] + 1, ExecutorKind.INLINE, start_ns)
         run.attempts[instance] = attempt.number
         run.in_flight[instance] = attempt
@@ -328,20 +355,20 @@ class Driver:
         """Ask an attempt to stop; abandon it after the grace, at once if nothing in it can hear."""
         can_hear = attempt.token.has_listeners or attempt.on_kill is not None
         attempt.stop(reason)
-        if attempt.start_ns or attempt.on_kill is None:
-            due_ns = monotonic_ns() + (GRACE_NS if can_hear else 0)
-            self.at(due_ns, attempt.run, lambda: self._outcomes.abandon(attempt))
+        due_ns = monotonic_ns() + (GRACE_NS if can_hear else 0)
+        timer = self.at(due_ns, attempt.run, lambda: self._outcomes.abandon(attempt))
+        attempt.timers.append(timer)
 
     def pause(self, run: LiveRun) -> LiveRun:
         """Start nothing new until resumed. Runs on the driver."""
-        if run.finished is None and not run.is_pausing:
+        if run.finished is None and not run.is_pausing and not run.is_stopping:
             run.is_pausing = run.must_look = True
             run.recorder.event(RunStateChanged(state=RunState.PAUSED.value, time_ns=monotonic_ns()))
         return run
 
     def unpause(self, run: LiveRun) -> LiveRun:
         """Go on. Runs on the driver."""
-        if run.finished is None and run.is_pausing:
+        if run.finished is None and run.is_pausing and not run.is_stopping:
             run.is_pausing = False
             run.recorder.event(
                 RunStateChanged(state=RunState.RUNNING.value, time_ns=monotonic_ns())
@@ -369,13 +396,15 @@ class Driver:
 
     def interrupt(self, run: LiveRun) -> LiveRun:
         """Stop a run after Ctrl-C, at once after the second. Runs on the driver."""
+        if self._guard is not None:
+            self._guard.pending = 0
         if run.driver is None:
             self.begin(run)
         if run.is_stopping:
             # A second Ctrl-C: the user will not wait.
             for attempt in list(run.in_flight.values()):
                 self._outcomes.abandon(attempt)
-        if run.frontier.degrees is not None or not frontier_is_untouched(run):
+        if run.frontier.degrees is not None or not is_untouched(run):
             # The first one may have struck between any two steps.
             run.frontier.rebuild()
         reason, self._breaking_in = self._breaking_in or "interrupted", ""
@@ -390,16 +419,11 @@ class Driver:
         """End the body its thread executes as Ctrl-C would, where that is possible: on the main
         thread, if nobody else handles Ctrl-C. Called from other threads.
         """
-        if self.is_shared or self.thread != threading.main_thread().ident:
-            return
-        if not is_ours(signal.getsignal(signal.SIGINT)):
-            return
-        self._breaking_in = reason
-        if hasattr(signal, "pthread_kill"):
-            # Unlike interrupt_main it wakes a thread that sleeps in the kernel.
-            signal.pthread_kill(self.thread, signal.SIGINT)
-        else:
-            _thread.interrupt_main()
+        guard = self._guard
+        if guard is not None:
+            self._breaking_in = reason
+            if not guard.send():
+                self._breaking_in = ""
 
     # -- ends ------------------------------------------------------------------------------------
 
@@ -426,15 +450,17 @@ class Driver:
         ending, self._ending = self._ending, {}
         for run, state in ending.items():
             error = run.error
-            run.recorder.event(
-                RunStateChanged(
-                    state=state.value,
-                    reason=run.cancel_reason,
-                    error="" if error is None else error.message,
-                    error_task=run.error_task,
-                    time_ns=monotonic_ns(),
-                )
+            changed = RunStateChanged(
+                state=state.value,
+                reason=run.cancel_reason,
+                error="" if error is None else error.message,
+                error_task=run.error_task,
+                time_ns=monotonic_ns(),
             )
+            try:
+                run.recorder.event(changed)
+            except Exception as problem:
+                self.blame(run, problem)
         is_synced = False
         for run, state in ending.items():
             if (
@@ -446,8 +472,8 @@ class Driver:
                 try:
                     run.journal.sync()
                     is_synced = True
-                except StorageError as error:
-                    run.error = run.error or error
+                except Exception as problem:
+                    self.blame(run, problem)
                     state = RunState.FAILED  # noqa: PLW2901
             self._close(run, state)
 
@@ -455,8 +481,8 @@ class Driver:
         if run.journal is not None:
             try:
                 run.journal.close()
-            except StorageError as error:
-                run.error = run.error or error
+            except Exception as problem:
+                self.blame(run, problem)
                 state = RunState.FAILED
         self._forget_pools(run)
         self.services.router.leave(run)
@@ -464,33 +490,34 @@ class Driver:
         run.journal = None
         run.finished = state
         self.services.forget(run.run_id)
-        self._dead_timers += run.open_timers
-        if self._dead_timers > 64 and 2 * self._dead_timers > len(self._timers):
-            self._drop_dead_timers()
+        if run.timers:
+            self.timers.drop_all(run)
         while run.on_finish:
             try:
                 run.on_finish.pop()()
             except Exception:
                 _LOG.exception("a callback for the end of run %s failed", run.run_id)
 
-    def _drop_dead_timers(self) -> None:
-        # A timer of a run that ended would keep it in memory until it is due.
-        self._timers = [timer for timer in self._timers if timer[2].finished is None]
-        heapq.heapify(self._timers)
-        self._dead_timers = 0
+    @staticmethod
+    def blame(run: LiveRun, error: Exception) -> None:
+        """Note why a run fails without a task's fault, unless it has a reason already."""
+        if run.error is not None:
+            return
+        if isinstance(error, FlowBuilderError):
+            run.error = error
+        else:
+            run.error = InternalError(f"{type(error).__name__}: {error}")
+            run.error.__cause__ = error
 
     def _break_down(self, run: LiveRun, error: Exception) -> None:
         """End a run after a bug of ours or a failure of the journal, and spare the others."""
         _LOG.error("run %s ends with an internal error", run.run_id, exc_info=error)
-        if isinstance(error, FlowBuilderError):
-            run.error = run.error or error
-        else:
-            run.error = run.error or InternalError(f"{type(error).__name__}: {error}")
-            run.error.__cause__ = error
+        self.blame(run, error)
         run.is_stopping = True
         for attempt in list(run.in_flight.values()):
             attempt.stop("cancelled")
-            attempt.give_back()
+            if not attempt.is_elsewhere:
+                attempt.give_back()
         run.in_flight.clear()
         run.pending_saves = 0
         self._outcomes.drop(run)
@@ -502,6 +529,6 @@ class Driver:
         self._ending[run] = RunState.FAILED
 
 
-def frontier_is_untouched(run: LiveRun) -> bool:
+def is_untouched(run: LiveRun) -> bool:
     """Whether no instance left the pending state yet."""
-    return not any(run.state_codes)
+    return run.state_codes.count(0) == len(run.state_codes)
