@@ -8,10 +8,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import MethodType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import msgspec
 
+from flowbuilder.api.naming import check_choice, check_name, function_reference
 from flowbuilder.api.placeholders import OutputRef
 from flowbuilder.api.tracing import Trace, current_trace, to_config, to_selector
 from flowbuilder.durations import parse_duration
@@ -42,6 +44,7 @@ class Task(Generic[P, R]):
         self.spec = spec
         self._signature = inspect.signature(function)
         self._after: tuple[object, ...] = ()
+        self.__flowbuilder_function__ = function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Record the call inside a workflow function; run the function anywhere else."""
@@ -52,13 +55,18 @@ class Task(Generic[P, R]):
 
     def named(self, name: str) -> Task[P, R]:
         """Give a copy under another name: ``clean.named("clean_planes")(planes)``."""
-        return self._copy(msgspec.structs.replace(self.spec, name=name), self._after)
+        checked = check_name("task", name)
+        return self._copy(msgspec.structs.replace(self.spec, name=checked), self._after)
 
     def after(self, *outputs: object) -> Task[P, R]:
         """Give a copy that also waits for other tasks without using their outputs:
         ``notify.after(report)()``.
         """
         return self._copy(self.spec, (*self._after, *outputs))
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """Bind to an object, so that a decorated method is still a method."""
+        return self if instance is None else MethodType(self, instance)
 
     def _copy(self, spec: TaskSpec, after: tuple[object, ...]) -> Task[P, R]:
         copy = Task(self.function, spec)
@@ -75,7 +83,7 @@ class Task(Generic[P, R]):
                 f"task {self.spec.name!r} cannot be called like this: {error}"
             ) from error
         arguments, inputs = self._split(bound)
-        reference = f"{self.function.__module__}:{self.function.__qualname__}"
+        reference = function_reference(self.function, trace.functions, self.spec.name)
         config: dict[str, object] = {"function": reference}
         if arguments:
             config["args"] = arguments
@@ -102,6 +110,12 @@ class Task(Generic[P, R]):
         inputs: dict[str, Selector] = {}
         for name, value in bound.arguments.items():
             kind = self._signature.parameters[name].kind
+            if kind is inspect.Parameter.POSITIONAL_ONLY:
+                raise WorkflowError(
+                    f"task {self.spec.name!r} takes {name!r} by position only, but tasks get their"
+                    " arguments by name",
+                    hint="remove the '/' from its parameters",
+                )
             if kind is inspect.Parameter.VAR_POSITIONAL:
                 raise WorkflowError(
                     f"task {self.spec.name!r} takes *{name}, which a workflow cannot record",
@@ -194,16 +208,16 @@ def task(
         _check_callable(body, where)
         try:
             spec = TaskSpec(
-                name=name or body.__name__,
+                name=check_name("task", name or body.__name__),
                 type="python",
                 retry=_retry(retries, retry),
                 timeout_s=None if timeout is None else parse_duration(timeout),
-                executor=ExecutorKind(executor),
-                effects=None if effects is None else Effects(effects),
-                persist=Persist(persist),
+                executor=check_choice(ExecutorKind, "executor", executor),
+                effects=None if effects is None else check_choice(Effects, "effects", effects),
+                persist=check_choice(Persist, "persist", persist),
                 pool=pool,
                 priority=priority,
-                join=JoinRule(join),
+                join=check_choice(JoinRule, "join", join),
                 when=when,
                 title=title,
             )
@@ -211,6 +225,9 @@ def task(
             raise WorkflowError(
                 f"task {body.__name__!r}: {error}", location=where, task=body.__name__
             ) from error
+        except WorkflowError as error:
+            error.location = error.location or where
+            raise
         return Task(body, spec)
 
     return decorate if function is None else decorate(function)

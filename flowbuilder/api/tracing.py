@@ -32,10 +32,12 @@ class Trace:
 
     def free_name(self, wanted: str) -> str:
         """Give ``wanted``, or ``wanted_2`` and so on if it is taken."""
-        count = self._names.get(wanted, 0) + 1
-        self._names[wanted] = count
-        name = wanted if count == 1 else f"{wanted}_{count}"
-        return name if count == 1 or name not in self._names else self.free_name(name)
+        name = wanted
+        while name in self._names:
+            self._names[wanted] += 1
+            name = f"{wanted}_{self._names[wanted]}"
+        self._names[name] = 1
+        return name
 
     @contextlib.contextmanager
     def condition(self, text: str) -> Iterator[None]:
@@ -212,7 +214,8 @@ def to_config(value: object) -> object:
     elif isinstance(value, list | tuple):
         return [to_config(item) for item in value]
     raise WorkflowError(
-        f"expected a constant that can be written in YAML, found a {type(value).__name__}",
+        f"expected a constant that can be written in YAML, found a value of type"
+        f" {type(value).__name__}",
         hint="make it a parameter, or build it inside a task",
     )
 

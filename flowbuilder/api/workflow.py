@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from flowbuilder.api.naming import check_name, function_reference
 from flowbuilder.api.tracing import current_trace
 from flowbuilder.errors import FlowBuilderError, Location, Problem, WorkflowError
 from flowbuilder.model import Parameter, TaskSpec, WorkflowSpec
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 __all__ = ["RunRequest", "Workflow"]
 
 Names = str | Iterable[str] | None
+
+_SETTINGS = (
+    "retry",
+    "timeout_s",
+    "executor",
+    "effects",
+    "persist",
+    "pool",
+    "priority",
+    "join",
+    "when",
+    "title",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +91,8 @@ class Workflow:
         data_dir: str | Path | None = None,
     ) -> None:
         parameters = tuple(_parameter(key, value) for key, value in (params or {}).items())
-        self._set(WorkflowSpec(name=name, tasks=(), params=parameters), {}, None, data_dir)
+        spec = WorkflowSpec(name=check_name("workflow", name), tasks=(), params=parameters)
+        self._set(spec, {}, None, data_dir)
 
     def _set(
         self,
@@ -230,7 +245,7 @@ class Workflow:
         entry: dict[str, object] = {"name": name, **fields}
         if callable(type):
             body = getattr(type, "function", type)
-            reference = f"{body.__module__}:{body.__qualname__}"
+            reference = function_reference(body, functions, name)
             functions[reference] = body
             entry["type"] = "python"
             entry["config"] = {"function": reference, **({"args": dict(config)} if config else {})}
@@ -244,6 +259,9 @@ class Workflow:
         if needs:
             entry["depends_on"] = needs
         task: TaskSpec = read_task(entry, len(self.spec.tasks))
+        declared = getattr(type, "spec", None)
+        if isinstance(declared, TaskSpec):
+            task = _with_settings(task, declared, fields)
         if any(other.name == task.name for other in self.spec.tasks):
             raise WorkflowError(
                 f"expected a new task name, found {task.name!r} twice", task=task.name
@@ -392,7 +410,18 @@ def _key(names: Names) -> object:
     return names if names is None or isinstance(names, str) else tuple(sorted(names))
 
 
+def _with_settings(task: TaskSpec, declared: TaskSpec, given: Mapping[str, object]) -> TaskSpec:
+    """Let what ``@fb.task(...)`` says hold where ``add`` says nothing."""
+    kept = {
+        field: getattr(declared, field)
+        for field in _SETTINGS
+        if field.removesuffix("_s") not in given
+    }
+    return msgspec.structs.replace(task, **kept)
+
+
 def _parameter(name: str, value: object) -> Parameter:
+    check_name("parameter", name)
     if not isinstance(value, Mapping):
         return Parameter(name=name, schema={}, is_required=False, default=value)
     schema = dict(value)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, overload
 
+from flowbuilder.api.naming import check_name
 from flowbuilder.api.placeholders import ParameterRef, Placeholder
 from flowbuilder.api.task_function import location_of
 from flowbuilder.api.tracing import Trace
@@ -174,7 +175,7 @@ def trace_workflow(
             hint="only task calls belong there; what needs values belongs into a task",
         ) from error
     spec = WorkflowSpec(
-        name=settings["name"] or name,
+        name=check_name("workflow", settings["name"] or name, where),
         version=settings["version"],
         description=settings["description"] or (inspect.getdoc(function) or "").partition("\n")[0],
         params=parameters,
@@ -232,7 +233,7 @@ def _parameter(item: inspect.Parameter) -> Parameter:
     if has_default and isinstance(item.default, Placeholder):
         raise WorkflowError(f"expected a constant default for {item.name!r}, found a placeholder")
     return Parameter(
-        name=item.name,
+        name=check_name("parameter", item.name),
         schema=schema,
         is_required=not has_default,
         default=item.default if has_default else None,
