@@ -26,6 +26,20 @@ _ADVICE = {
 }
 
 
+_RESERVED = frozenset(
+    "as break const continue else false for function if import in let loop namespace null package"
+    " return true var void while".split()
+)
+"""Words an expression cannot have after a dot."""
+
+
+def _spell(step: str | int) -> str:
+    """Write a step of a path as a person would: ``.name``, ``["odd name"]`` or ``[0]``."""
+    if isinstance(step, str) and step.isidentifier() and step.isascii() and step not in _RESERVED:
+        return f".{step}"
+    return f"[{json.dumps(step, ensure_ascii=False)}]"
+
+
 class Placeholder:
     """A value that exists only when the workflow runs."""
 
@@ -41,14 +55,12 @@ class Placeholder:
         if name.startswith("_"):
             # Python and libraries ask for such names to find out what an object can do.
             raise AttributeError(f"{name!r} of a placeholder is written [{name!r}]")
-        return self._narrow(f".{name}", name)
+        return self._narrow(_spell(name), name)
 
     def __getitem__(self, key: str | int) -> Placeholder:
         if isinstance(key, bool) or not isinstance(key, str | int):
             self._refuse("arithmetic", f"index {key!r}")
-        return self._narrow(
-            f"[{json.dumps(key, ensure_ascii=False) if isinstance(key, str) else key}]", key
-        )
+        return self._narrow(_spell(key), key)
 
     def __repr__(self) -> str:
         return f"<{self._expression}, known only when the workflow runs>"
@@ -166,13 +178,8 @@ class OutputRef(Placeholder):
     _task: str
 
     def __init__(self, task: str, path: tuple[str | int, ...] = ()) -> None:
-        steps = "".join(f"[{json.dumps(step, ensure_ascii=False)}]" for step in path)
-        spelled = (
-            f".{task}"
-            if task.isidentifier() and task.isascii()
-            else f"[{json.dumps(task, ensure_ascii=False)}]"
-        )
-        super().__init__(f"tasks{spelled}.output{steps}")
+        steps = "".join(map(_spell, path))
+        super().__init__(f"tasks{_spell(task)}.output{steps}")
         object.__setattr__(self, "_task", task)
         object.__setattr__(self, "_path", path)
 

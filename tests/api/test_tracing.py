@@ -26,7 +26,7 @@ REFUSED = {
     "not": operator.not_,
     "len": len,
     "for": lambda x: [item for item in x],  # noqa: C416
-    "unpack": lambda x: print(*x),
+    "unpack": lambda x: max(*x),
     "sum": sum,
     "sorted": sorted,
     "next": next,
@@ -60,7 +60,7 @@ REFUSED = {
     "index": lambda x: [1, 2][x],
     "str": str,
     "f-string": lambda x: f"{x}",
-    "format": lambda x: "{}".format(x),  # noqa: UP032
+    "format": "{}".format,
     "percent": lambda x: "%s" % x,  # noqa: UP031
     "call": lambda x: x(),
     "method": lambda x: x.upper(),
@@ -102,7 +102,7 @@ def test_placeholder_can_be_copied_and_shown():
         assert copy.copy(raw) is raw
         assert copy.deepcopy([raw])[0] is raw
         assert repr(raw[2]["k"].x) == (
-            '<tasks.load.output[2]["k"]["x"], known only when the workflow runs>'
+            "<tasks.load.output[2].k.x, known only when the workflow runs>"
         )
         pair(raw)
 
