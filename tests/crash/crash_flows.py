@@ -44,7 +44,8 @@ def shape(seed, *, has_processes):
                 "kind": "large" if executor == "process" and kind == "opaque" else kind,
                 "effects": rng.choice(["none", "idempotent", "external"]),
                 "ms": rng.choice([0, 0, 1, 3, 8, 15, 60]),
-                "fails": rng.choice([0, 0, 0, 0, 1, 2, 3]),
+                "fails": rng.choice([0, 0, 0, 0, 1, 2, 3, 4]),
+                "delay": rng.choice([0.002, 0.002, 0.04]),
                 "max_attempts": rng.randint(1, 3),
                 "pool": rng.choice([None, None, "db", "wide"]),
                 "persist": rng.choice(["auto", "auto", "auto", "always", "never"]),
@@ -73,7 +74,7 @@ def build(fb, folder, tag, tasks, durability):
             "effects": task["effects"],
             "persist": task["persist"],
             "join": task["join"],
-            "retry": {"max_attempts": task["max_attempts"], "delay": 0.002, "jitter": 0.5},
+            "retry": {"max_attempts": task["max_attempts"], "delay": task["delay"], "jitter": 0.5},
         }
         if task["pool"]:
             fields["pool"] = task["pool"]

@@ -236,8 +236,7 @@ def test_resume_in_another_session_finds_the_functions_of_main(project):
     printed = notebook(
         project,
         """
-    fb.runs()[0]
-    clean = fb.task(lambda raw: raw)
+    @fb.task
     def clean(raw):
         return raw[2:]
     calls.clear()
@@ -436,6 +435,37 @@ tasks:
 
     assert fb.resume()["use"] == 9000
     assert project.ran() == ["send"]
+
+
+def test_kills_use_up_no_attempts_and_failures_before_them_count(project):
+    text = """
+name: counted
+tasks:
+  - name: a
+    type: script
+    retry: {max_attempts: 3, delay: 0}
+    config: {code: "note('a'); from trace_tools import fate; fate()"}
+"""
+    path = project.write(text)
+    with (project.folder / "trace_tools.py").open("a") as tools:
+        tools.write(
+            "import os\n"
+            "def fate():\n"
+            "    count = len((HERE / 'trace').read_text().split())\n"
+            "    os.kill(os.getpid(), 9) if count in {2, 3} else need('never')\n"
+        )
+
+    def flowbuilder(*arguments):
+        command = [sys.executable, "-m", "flowbuilder", "run", "--quiet", "--durability", "task"]
+        return subprocess.run([*command, *arguments], check=False, timeout=60, capture_output=True)
+
+    assert flowbuilder(str(path)).returncode == -9
+    assert flowbuilder("--resume", "latest").returncode == -9
+    assert flowbuilder("--resume", "latest").returncode == 1
+
+    assert project.ran() == ["a"] * 5, "three failures, and two attempts cut short"
+    (task,) = fb.last_run().task_runs
+    assert (task.state, task.attempt) == ("failed", 5)
 
 
 # -- borrowed outputs ------------------------------------------------------------------------------
