@@ -86,6 +86,7 @@ class Flusher:
     def _loop(self) -> None:
         self.is_parked = False
         pause_s = self._interval_s
+        backoff_s = 0.0
         while not self._stop.is_set():
             if not self._group.has_work:
                 self._park()
@@ -94,11 +95,16 @@ class Flusher:
                     return
             # A batch window: whoever waits commits at once and takes our work with it.
             self._stop.wait(pause_s)
+            pause_s = self._group.wait_left_s(self._interval_s)
+            if pause_s > 0:
+                continue
             began = time.monotonic()
             if self._flush():
                 pause_s = max(0.0, self._interval_s - (time.monotonic() - began))
+                backoff_s = 0.0
             else:
-                pause_s = min(_MAX_BACKOFF_S, max(2 * pause_s, self._interval_s))
+                backoff_s = min(_MAX_BACKOFF_S, max(2 * backoff_s, self._interval_s))
+                pause_s = backoff_s
             if self._checkpoints.is_urgent:
                 self._checkpoints.run(self._group.commits_paused())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -55,6 +56,7 @@ class GroupCommit:
         self.refusal = refusal
         """Why nothing may be written; empty if it may."""
         self._dirty: deque[LiveRun] = deque()
+        self._dirty_since = 0.0
         self._streaming: dict[LiveRun, None] = {}
         self._doubt: Batch | None = None
         self._known_plans: set[str] = set()
@@ -67,11 +69,22 @@ class GroupCommit:
         """Whether a flush would find something."""
         return bool(self._dirty or self._streaming)
 
+    def wait_left_s(self, interval_s: float) -> float:
+        """Say how much longer the flusher may leave the work to those who commit anyway.
+
+        A batch takes everything that is listed, so nothing on the list is older than the list.
+        """
+        if self._streaming or not self._dirty:
+            return 0.0
+        return self._dirty_since + interval_s - time.monotonic()
+
     def mark_dirty(self, run: LiveRun) -> None:
         """Put a run on the list of the next batch. Cheap, from any thread."""
         # The flag is raised before the run is listed and lowered before its source is emptied: a
         # record made in between is in this batch or marks the run again. Two threads may list a run
         # twice, which does no harm.
+        if not self._dirty:
+            self._dirty_since = time.monotonic()
         run.is_dirty = True
         self._dirty.append(run)
         if self._flusher.is_parked:

@@ -286,7 +286,7 @@ def test_adopting_a_run_continues_its_records(journal, make, alive):
     adopted = journal.adopt_run(run_id, make.created("other", resumed=True), second)
 
     assert journal.find_run(run_id).owner == "other"
-    assert journal.find_run(run_id).state is RunState.PENDING
+    assert journal.find_run(run_id).state is RunState.RUNNING
     assert journal.find_run(run_id).error == ""
     second.put(make.block([2]))
     finish(adopted, second)
@@ -393,7 +393,9 @@ def test_logs_are_found_by_instance(journal, make):
         source.put(make.block([i % 2]))
     finish(run, source)
 
-    assert [c.text for c in journal.logs(run_id, instance=1)] == [f"{i}\n" for i in range(1, 200, 2)]
+    assert [c.text for c in journal.logs(run_id, instance=1)] == [
+        f"{i}\n" for i in range(1, 200, 2)
+    ]
     assert len(list(journal.logs(run_id))) == 200
 
 
