@@ -4,6 +4,7 @@ on to it.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -17,7 +18,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from flowbuilder.clock import Clock, SystemClock
-from flowbuilder.errors import ExecutorError, FlowBuilderError
+from flowbuilder.errors import ExecutorError
 from flowbuilder.records import RunCreated, RunHeader, VersionHeader
 from flowbuilder.runtime.admission import Admission
 from flowbuilder.runtime.bound_plan import BoundPlan
@@ -33,7 +34,10 @@ from flowbuilder.store.ports import ArtifactStore, Journal
 
 __all__ = ["Engine", "EngineOptions"]
 
+_LOG = logging.getLogger(__name__)
+
 _ACKNOWLEDGE_S = 30.0
+_RESCUE_S = 1.0
 _BODY_S = 0.05
 """A driver that has not looked for so long is inside the body of a task."""
 
@@ -193,8 +197,35 @@ class Engine:
     def run(self, run: LiveRun) -> bool:
         """Drive a run on this thread until it is final; return whether Ctrl-C cancelled it.
 
-        Inside a task, the units of pools the task holds are lent to the run meanwhile.
+        Inside a task, the units of pools the task holds are lent to the run meanwhile. A run that
+        somebody else drives is waited for.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If Ctrl-C came too late to cancel it.
         """
+        if not self._claim(run):
+            run.wait()
+            return False
+        try:
+            return self._drive_here(run)
+        except BaseException:
+            if run.finished is None:
+                # An exception between two steps (a signal handler's): the run still has to end.
+                driver = self._shared or self._start_shared()
+                driver.inbox.put(partial(driver.rescue, run))
+                run.wait(_RESCUE_S)
+            raise
+
+    def _claim(self, run: LiveRun) -> bool:
+        with self._lock:
+            if run.is_claimed or run.finished is not None:
+                return False
+            run.is_claimed = True
+            return True
+
+    def _drive_here(self, run: LiveRun) -> bool:
         slot = slots.get(get_ident())
         take_back = slot.units() if slot is not None and slot.units is not None else None
         events = sys.modules.get("asyncio.events")
@@ -223,9 +254,21 @@ class Engine:
         return interrupted
 
     def start(self, run: LiveRun) -> None:
-        """Drive a run on the engine's own thread; returns at once."""
+        """Drive a run on the engine's own thread; returns at once. Nothing if it is driven."""
+        if not self._claim(run):
+            return
         driver = self._shared or self._start_shared()
-        driver.inbox.put(partial(driver.begin, run))
+        if driver.thread == get_ident():
+            # A task on that thread may wait for the run.
+            self.services.threads.call(lambda _worker: self._drive_apart(run))
+        else:
+            driver.inbox.put(partial(driver.begin, run))
+
+    def _drive_apart(self, run: LiveRun) -> None:
+        try:
+            self._drive(run)
+        except Exception:
+            _LOG.exception("run %s could not be driven", run.run_id)
 
     def _start_shared(self) -> Driver:
         with self._lock:
@@ -277,42 +320,57 @@ class Engine:
     ) -> None:
         if run.finished is not None:
             return
-        driver = run.driver
-        if driver is None:
-            driver = self._shared
-            if driver is None:
-                raise FlowBuilderError(
-                    "expected a run that was started, found one that nobody drives"
-                )
+        if run.driver is None:
+            run.early.append(request)
+            if not self._take_back(run, request):
+                return
+        driver = run.require_driver()
         if driver.thread == get_ident():
             driver.inbox.put(partial(request, driver))
             run.must_look = True
             return
         done = threading.Event()
+        problems: list[Exception] = []
 
         def ask() -> LiveRun:
-            touched = request(driver)
-            done.set()
-            return touched
+            try:
+                return request(driver)
+            except Exception as error:
+                problems.append(error)
+                return run
+            finally:
+                done.set()
 
         run.at_end(done.set)
         driver.inbox.put(ask)
         run.must_look = True
-        if run.finished is not None or done.wait(_BODY_S):
-            return
-        if driver.is_in_body:
-            # The request stands before anything else starts; only the body itself may be long.
-            if in_body is not None:
+        if not done.wait(_BODY_S):
+            if not driver.is_in_body:
+                done.wait(_ACKNOWLEDGE_S)
+            elif in_body is not None:
+                # The request stands before anything else starts; only the body itself may be long.
                 in_body(driver)
-            return
-        done.wait(_ACKNOWLEDGE_S)
+        run.not_at_end(done.set)
+        if problems:
+            raise problems[0]
+
+    @staticmethod
+    def _take_back(run: LiveRun, request: Callable[[Driver], LiveRun]) -> bool:
+        """Whether a request came too late for the beginning of the run, and nobody has seen it."""
+        if run.driver is None:
+            return False
+        try:
+            run.early.remove(request)
+        except ValueError:
+            return False
+        return True
 
     def close(self) -> None:
         """Cancel what lives, end all threads and processes. The journal stays open for its owner
         to close.
         """
         for run in list(self.live.values()):
-            if run.driver is not None and run.driver.thread != get_ident():
+            if run.is_claimed and (run.driver is None or run.driver.thread != get_ident()):
                 self.cancel(run)
                 run.wait(10.0)
         self._is_closed = True

@@ -16,6 +16,7 @@ from flowbuilder.runtime.frontier import judge_join
 from flowbuilder.runtime.live_run import NOT_SET, LiveRun
 from flowbuilder.runtime.plan import PlannedTask
 from flowbuilder.runtime.program import Program
+from flowbuilder.runtime.timers import to_ns
 from flowbuilder.vocabulary import (
     Durability,
     Effects,
@@ -210,8 +211,9 @@ class Launcher:
     def _execute(self, run: LiveRun, attempt: Attempt, task: PlannedTask, program: Program) -> None:
         services, driver = self._driver.services, self._driver
         if task.timeout_s is not None:
-            due_ns = monotonic_ns() + int(task.timeout_s * 1e9)
-            driver.at(due_ns, run, lambda: self._time_out(run, attempt, task))
+            due_ns = monotonic_ns() + to_ns(task.timeout_s)
+            timer = driver.at(due_ns, run, lambda: self._time_out(run, attempt))
+            attempt.timers.append(timer)
         if program.delay is not None:
             self._delay(run, attempt, program)
         elif attempt.executor is ExecutorKind.INLINE:
@@ -220,12 +222,14 @@ class Launcher:
                 # Ctrl-C struck in the body: the user stops the run, the task did not fail.
                 driver.interrupt(run)
             self._outcomes.complete(done)
-        elif attempt.executor is ExecutorKind.ASYNC:
-            services.io.submit(attempt, program)
-        elif attempt.executor is ExecutorKind.PROCESS:
-            services.processes.submit(attempt, program)
         else:
-            services.threads.submit(attempt, program)
+            attempt.is_elsewhere = True
+            if attempt.executor is ExecutorKind.ASYNC:
+                services.io.submit(attempt, program)
+            elif attempt.executor is ExecutorKind.PROCESS:
+                services.processes.submit(attempt, program)
+            else:
+                services.threads.submit(attempt, program)
         if attempt.executor is not ExecutorKind.INLINE and run.journal is not None:
             run.journal.notify()
 
@@ -234,7 +238,7 @@ class Launcher:
         start_ns = attempt.start_ns = monotonic_ns()
         inbox = self._driver.inbox
         try:
-            due_ns = start_ns + int(program.delay(attempt.context()) * 1e9)
+            due_ns = start_ns + to_ns(program.delay(attempt.context()))
         except Exception as error:
             trace = format_error(error)
             self._outcomes.complete(
@@ -263,9 +267,8 @@ class Launcher:
         attempt.on_kill = kill
         self._driver.at(due_ns, run, wake)
 
-    def _time_out(self, run: LiveRun, attempt: Attempt, task: PlannedTask) -> LiveRun | None:
+    def _time_out(self, run: LiveRun, attempt: Attempt) -> LiveRun | None:
         if run.in_flight.get(attempt.instance) is not attempt or attempt.token.is_cancelled:
             return None
-        del task
         self._driver.stop_attempt(attempt, "timeout")
         return run

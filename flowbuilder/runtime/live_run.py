@@ -19,6 +19,7 @@ from flowbuilder.clock import Anchor
 from flowbuilder.errors import FlowBuilderError, InternalError, TaskFailedError
 from flowbuilder.records import ABSENT, RunHeader
 from flowbuilder.runtime.bound_plan import BoundPlan
+from flowbuilder.runtime.capture import slots
 from flowbuilder.runtime.frontier import Frontier
 from flowbuilder.runtime.guards import find_guard
 from flowbuilder.runtime.program import InputSlot
@@ -38,6 +39,7 @@ from flowbuilder.vocabulary import (
 if TYPE_CHECKING:
     from flowbuilder.runtime.attempt import Attempt
     from flowbuilder.runtime.driver import Driver
+    from flowbuilder.runtime.timers import Timer
     from flowbuilder.store.ports import JournalRun
 
 __all__ = ["NOT_SET", "LiveRun", "RunOptions", "TaskFailure"]
@@ -106,6 +108,7 @@ class LiveRun:
         "bound",
         "cancel_reason",
         "driver",
+        "early",
         "encoded",
         "end_ns",
         "error",
@@ -117,13 +120,13 @@ class LiveRun:
         "guarded",
         "header",
         "in_flight",
+        "is_claimed",
         "is_pausing",
         "is_stopping",
         "journal",
         "lost",
         "must_look",
         "on_finish",
-        "open_timers",
         "options",
         "params",
         "pending_saves",
@@ -139,6 +142,7 @@ class LiveRun:
         "state_reasons",
         "stored",
         "timings",
+        "timers",
         "values",
         "waiting",
     )
@@ -187,8 +191,12 @@ class LiveRun:
         self.blocked: dict[str, list[tuple[int, int]]] = {}
         """Pool -> heap of (-rank, instance) that wait for units of it."""
         self.pending_saves = 0
-        self.open_timers = 0
+        self.timers: set[Timer] = set()
         self.settled_from: dict[int, str] = {}
+        self.early: list[Callable[[Driver], LiveRun]] = []
+        """Requests made before a driver took charge; it carries them out first."""
+        self.is_claimed = False
+        """Whether somebody drives it or will; a run is driven once."""
         self.is_stopping = False
         self.is_pausing = False
         self.must_look = False
@@ -392,12 +400,29 @@ class LiveRun:
             ) from None
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Block until the run is final; return whether it is."""
+        """Block until the run is final; return whether it is.
+
+        Inside a task, the units of pools the task holds are lent to others meanwhile.
+
+        Raises
+        ------
+        FlowBuilderError
+            If one of its own tasks waits for it.
+        """
         if self.is_final:
             return True
+        slot = slots.get(threading.get_ident())
+        if slot is not None and slot.run is self:
+            raise FlowBuilderError("a task cannot wait for the end of the run it belongs to")
         done = threading.Event()
         self.at_end(done.set)
-        return done.wait(timeout_s)
+        take_back = slot.units() if slot is not None and slot.units is not None else None
+        try:
+            return done.wait(timeout_s)
+        finally:
+            self.not_at_end(done.set)
+            if take_back is not None:
+                take_back()
 
     @property
     def is_final(self) -> bool:
@@ -412,6 +437,11 @@ class LiveRun:
             with contextlib.suppress(ValueError):
                 self.on_finish.remove(callback)
                 callback()
+
+    def not_at_end(self, callback: Callable[[], None]) -> None:
+        """Take a callback out again, if it is still there."""
+        with contextlib.suppress(ValueError):
+            self.on_finish.remove(callback)
 
     def require_driver(self) -> Driver:
         """Give the driver of a run that has begun."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from flowbuilder.errors import (
     FlowBuilderError,
     RunCancelledError,
-    StorageError,
     TaskFailedError,
     TaskTimeoutError,
 )
@@ -20,6 +19,7 @@ from flowbuilder.records import ABSENT, ArtifactStored, AttemptFailed, RetrySche
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.live_run import LiveRun, TaskFailure
 from flowbuilder.runtime.retry import retry_delay_s, should_retry
+from flowbuilder.runtime.timers import to_ns
 from flowbuilder.store.small_outputs import small_output
 from flowbuilder.vocabulary import (
     TASK_STATE_CODES,
@@ -66,6 +66,7 @@ class Outcomes:
         if run.in_flight.get(instance) is not attempt:
             _LOG.debug("dropped the late result of %s", run.plan.tasks[instance].key)
             return
+        self._let_go(attempt)
         run.recorder.started.pop(instance, None)
         del run.in_flight[instance]
         run.timings[instance] = (attempt.ready_ns, done.start_ns, attempt.worker)
@@ -74,6 +75,11 @@ class Outcomes:
             self._succeed(run, attempt, done)
         else:
             self._fail(run, attempt, done)
+
+    def _let_go(self, attempt: Attempt) -> None:
+        for timer in attempt.timers:
+            self._driver.timers.drop(timer)
+        attempt.let_go()
 
     def _succeed(self, run: LiveRun, attempt: Attempt, done: Completion) -> None:
         instance, value = attempt.instance, done.value
@@ -148,7 +154,7 @@ class Outcomes:
 
     def _retry(self, run: LiveRun, attempt: Attempt, delay_s: float) -> None:
         instance = attempt.instance
-        due_ns = monotonic_ns() + int(delay_s * 1e9)
+        due_ns = monotonic_ns() + to_ns(delay_s)
         run.recorder.event(
             RetryScheduled(
                 instance=instance,
@@ -199,6 +205,7 @@ class Outcomes:
         done = Completion(
             attempt, attempt.start_ns or now, now, kind=FailureKind.ERROR, error=error
         )
+        self._let_go(attempt)
         run.recorder.started.pop(attempt.instance, None)
         del run.in_flight[attempt.instance]
         run.timings[attempt.instance] = (attempt.ready_ns, done.start_ns, attempt.worker)
@@ -321,8 +328,9 @@ class Outcomes:
                 try:
                     run.journal.sync()
                     is_synced = True
-                except StorageError as error:
-                    self._driver.request_stop(run, "storage", error)
+                except Exception as error:
+                    self._driver.blame(run, error)
+                    self._driver.request_stop(run, "storage")
             for instance, is_ok in finals:
                 self._release(run, instance, is_ok=is_ok)
         return set(held)
@@ -392,7 +400,8 @@ class Outcomes:
         def save() -> ArtifactStored | None:
             try:
                 return store.save(run.run_id, instance, number, key, value)
-            except StorageError as error:
+            except Exception as error:
+                # Whatever storing it raises, the task itself did what it should.
                 _LOG.warning("the output of %s is not kept: %s", key, error)
                 run.write(instance, number, "log", f"the output is not kept: {error}\n", "warning")
                 return None

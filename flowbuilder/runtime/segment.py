@@ -21,21 +21,23 @@ __all__ = ["run_segment"]
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
 
-def run_segment(run: LiveRun, first: int, last: int) -> tuple[int, BaseException | None]:
+def run_segment(
+    run: LiveRun, first: int, last: int, until_ns: int
+) -> tuple[int, int, BaseException | None]:
     """Run instances ``first`` to ``last - 1``, all pending and plain, all parents outside
     succeeded.
 
     Returns
     -------
-    tuple of int and exception or None
-        The first instance that was not finished (``last`` if all were), and what it raised. No
-        exception and an instance below
-        ``last`` mean that the run was asked to stop or pause.
+    tuple of int, int and exception or None
+        The first instance that was not finished (``last`` if all were), its start in nanoseconds,
+        and what it raised. No exception and an instance below ``last`` mean that the driver has to
+        look at something else: a request, or that ``until_ns`` has passed.
     """
     calls, values, guarded = run.bound.calls, run.values, run.guarded
     thread = get_ident()
     outer = slots.get(thread)
-    slot = slots[thread] = Slot(run, first, 1)
+    slot = Slot(run, first, 1)
     start_ns = monotonic_ns()
     segment = run.recorder.open_segment(first, start_ns, values, run.encoded)
     record_end = segment.ends.append
@@ -43,6 +45,8 @@ def run_segment(run: LiveRun, first: int, last: int) -> tuple[int, BaseException
     instance = first
     raised: BaseException | None = None
     try:
+        # From here on Ctrl-C raises; before, and after it is put back, the driver hears it.
+        slots[thread] = slot
         for instance in range(first, last):
             function, sources, arguments = calls[instance]  # type: ignore[misc]
             slot.instance = instance
@@ -56,21 +60,17 @@ def run_segment(run: LiveRun, first: int, last: int) -> tuple[int, BaseException
                 values[instance] = output
             else:
                 keep_output(instance, output)
-            record_end(monotonic_ns())
-            if run.must_look:
+            end_ns = monotonic_ns()
+            record_end(end_ns)
+            if run.must_look or end_ns > until_ns:
                 break
     except BaseException as error:
         raised = error
     finally:
-        _restore(thread, outer)
+        slots[thread] = outer
+        if outer is None:
+            del slots[thread]
         done = len(segment.ends)
         run.finish_segment(first, done, start_ns, segment.ends)
         run.recorder.close_segment(segment)
-    return first + done, raised
-
-
-def _restore(thread: int, outer: Slot | None) -> None:
-    if outer is None:
-        slots.pop(thread, None)
-    else:
-        slots[thread] = outer
+    return first + done, segment.ends[-1] if done else start_ns, raised

@@ -98,11 +98,14 @@ class IoLoop:
                     loop.call_soon_threadsafe(task.cancel)
 
             attempt.on_kill = kill
-            if attempt.token.is_cancelled:
+            if attempt.token.reason:  # between the first look and ``on_kill``
                 loop.call_soon(task.cancel)
 
 
 async def _perform(attempt: Attempt, program: Program) -> None:
+    if attempt.token.is_cancelled:
+        _report(unstarted(attempt))
+        return
     start_ns = attempt.start_ns = monotonic_ns()
     task_slot.set(Slot(attempt.run, attempt.instance, attempt.number))
     try:
