@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -147,13 +146,19 @@ def _read_variables(environment: Mapping[str, str]) -> FileTable:
         if not variable.startswith("FLOWBUILDER_") or variable in _OTHER_VARIABLES or not text:
             continue
         name = variable.removeprefix("FLOWBUILDER_").lower()
-        if name in _READERS or get_close_matches(name, _READERS, n=1, cutoff=0.8):
+        if name in _READERS or _near(name, 0.8):
             found[name] = text
     return FileTable("environment", found, variable_prefix="FLOWBUILDER_")
 
 
+def _near(name: str, cutoff: float) -> list[str]:
+    from difflib import get_close_matches
+
+    return get_close_matches(name, _READERS, n=1, cutoff=cutoff)
+
+
 def _reject_name(name: str, layer: FileTable) -> Callable[[object], object]:
-    near = get_close_matches(name, _READERS, n=1, cutoff=0.6)
+    near = _near(name, 0.6)
     hint = f"did you mean {near[0]!r}?" if near else "known settings: " + ", ".join(_READERS)
     raise ConfigurationError(f"unknown setting {name!r} in {layer.source_of(name)}", hint=hint)
 

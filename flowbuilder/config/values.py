@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 _MAX_COUNT = 1_000_000
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.ASCII | re.IGNORECASE)
 _SIZE_FACTORS = {
     "": 1,
     "k": 10**3,
@@ -67,7 +67,7 @@ def parse_size(value: object) -> int:
 
 def read_count(value: object) -> int:
     """Read a whole number from 1 to 1,000,000."""
-    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,12}\s*", value):
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,12}\s*", value):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_COUNT:
         raise ValueError(f"expected a whole number from 1 to {_MAX_COUNT}, found {value!r}")

@@ -113,7 +113,9 @@ def alive() -> set[str]:
 
 
 @pytest.fixture(params=["sqlite", "memory"])
-def journal(request: pytest.FixtureRequest, tmp_path: Path, alive: set[str]) -> Iterator[SqliteJournal]:
+def journal(
+    request: pytest.FixtureRequest, tmp_path: Path, alive: set[str]
+) -> Iterator[SqliteJournal]:
     """A journal of each kind."""
     path = tmp_path / "journal.db" if request.param == "sqlite" else None
     opened = SqliteJournal(path, is_owner_alive=alive.__contains__)

@@ -143,9 +143,7 @@ def end_as_failed(data_dir, journal, make) -> None:
     """Record an unfinished run in the name of the other process."""
     owner = journal.find_run("run-a").owner
     source = make.source()
-    run = journal.open_run(
-        make.version(), make.header("run-b"), make.created(owner), source
-    )
+    run = journal.open_run(make.version(), make.header("run-b"), make.created(owner), source)
     run.sync()
     run.close()
 

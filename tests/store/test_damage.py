@@ -62,8 +62,7 @@ def check_against(journal, saved, events) -> int:
     noticed = 0
     seen = []
     try:
-        for event in journal.events("run-x"):
-            seen.append(event)
+        seen.extend(journal.events("run-x"))
     except StorageError:
         noticed = 1
     assert seen == events[: len(seen)]
@@ -82,7 +81,7 @@ def test_damaged_record_is_named(recorded):
     edit(path, "UPDATE journal SET body = zeroblob(length(body)) WHERE first_seq = 6")
     journal = open_file(path)
 
-    with pytest.raises(StorageError, match="record 6 .*of run run-x: its checksum differs"):
+    with pytest.raises(StorageError, match=r"record 6 .*of run run-x: its checksum differs"):
         list(journal.events("run-x"))
     assert len(list(journal.events("run-x", after_seq=9))) > 0
     journal.close()

@@ -358,11 +358,11 @@ def test_log_starts_over_instead_of_growing(disk_journal, make, wait_until):
     run, source, _ = begin(disk_journal, make, 1000)
     run.sync()
     wal = disk_journal.path.with_name("journal.db-wal")
+    checkpoints = disk_journal._checkpoints
     for _ in range(40):
         for _ in range(4):
             source.put(big_block(make, 0, 100))
             run.sync()
-        checkpoints = disk_journal._checkpoints
         wait_until(lambda: not checkpoints.is_urgent)
 
     assert wal.stat().st_size < 20 * 2**20, "64 MB were written"
@@ -392,7 +392,7 @@ def test_ten_thousand_quiet_runs_cost_a_busy_one_nothing(disk_journal, make):
         taken += 1
         return []
 
-    for other, other_source, _ in quiet:
+    for _, other_source, _ in quiet:
         other_source.take = take
     source.put(make.chain(0, 3))
     run.sync()
@@ -404,7 +404,10 @@ def test_columns_of_wrong_length_fail_only_their_run(journal, make):
     bad, source, _ = begin(journal, make)
     source.put(
         AttemptBlock(
-            instances=array("i", [0, 1]), ends_ns=array("q", [1, 2]), outputs=None, states=array("B")
+            instances=array("i", [0, 1]),
+            ends_ns=array("q", [1, 2]),
+            outputs=None,
+            states=array("B"),
         )
     )
 

@@ -113,7 +113,9 @@ class JournalMachine(RuleBasedStateMachine):
         )
         for i in range(n):
             start = 3 if i == 0 else ends[i - 1]
-            self.finish(first + i, 1, 4, (0, start, start, ends[i]), outputs[i] if outputs else None)
+            self.finish(
+                first + i, 1, 4, (0, start, start, ends[i]), outputs[i] if outputs else None
+            )
 
     def finish(self, instance, attempt, code, numbers, output):
         worker, ready, start, end = numbers

@@ -94,7 +94,9 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_tree_comes_back_as_it_was(value):
     with tempfile.TemporaryDirectory() as folder:
         _, found = round_trip(LocalArtifactStore(Path(folder)), value)
@@ -118,7 +120,7 @@ def volatile_values():
         pass
 
     pending = coroutine()
-    with open(os.devnull) as file:
+    with Path(os.devnull).open() as file:
         yield from (file, threading.Lock(), (i for i in ()), iter([1]), map(str, [1]), pending)
         yield from ({"lock": threading.Lock()}, [file], managed(), sys._getframe(), memoryview(b""))
     pending.close()

@@ -57,7 +57,9 @@ def test_journal_has_the_settings_it_needs(tmp_path):
     assert connection.pragma("journal_mode") == "wal"
     assert connection.pragma("synchronous") == 2
     assert connection.pragma("wal_autocheckpoint") == 0
-    assert connection.pragma("user_version") == SCHEMA_VERSION == SCHEMA_MAJOR * 1000 + len(MIGRATIONS)
+    assert (
+        connection.pragma("user_version") == SCHEMA_VERSION == SCHEMA_MAJOR * 1000 + len(MIGRATIONS)
+    )
     journal.close()
 
 
@@ -152,7 +154,9 @@ def test_migrations_run_in_order_from_where_the_journal_stands(tmp_path, monkeyp
     journal.close()
 
 
-@pytest.mark.parametrize("content", [b"not a database" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"not a database" * 1000, b"SQLite format 3\0" + b"\xff" * 5000]
+)
 def test_file_that_is_no_journal_is_refused_and_kept(tmp_path, content):
     (tmp_path / "journal.db").write_bytes(content)
 
@@ -278,10 +282,10 @@ def test_network_file_system_gets_a_rollback_journal_and_a_warning(tmp_path, mon
     ("path", "kind"),
     [
         ("/", ""),
-        ("/home/me/x", "nfs4"),
-        ("/home", "nfs4"),
-        ("/homes/x", ""),
-        ("/home/me/local/x", ""),
+        ("/srv/me/x", "nfs4"),
+        ("/srv", "nfs4"),
+        ("/srvs/x", ""),
+        ("/srv/me/local/x", ""),
         ("/mnt/a b/x", "cifs"),
         ("/mnt/ssh", "fuse.sshfs"),
     ],
@@ -290,8 +294,8 @@ def test_network_file_systems_are_found_by_their_mount(tmp_path, path, kind, mon
     mounts = tmp_path / "mounts"
     mounts.write_text(
         "/dev/sda / ext4 rw 0 0\n"
-        "server:/home /home nfs4 rw 0 0\n"
-        "/dev/sdb /home/me/local ext4 rw 0 0\n"
+        "server:/srv /srv nfs4 rw 0 0\n"
+        "/dev/sdb /srv/me/local ext4 rw 0 0\n"
         "//s/share /mnt/a\\040b cifs rw 0 0\n"
         "me@host: /mnt/ssh fuse.sshfs rw 0 0\n"
         "broken line\n\n"

@@ -33,7 +33,9 @@ def test_missing_key_is_not_made_for_reading(home):
 
 def test_threads_agree_on_one_key():
     keys = []
-    threads = [threading.Thread(target=lambda: keys.append(signing_key(create=True))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: keys.append(signing_key(create=True))) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -48,7 +50,7 @@ def test_key_others_can_read_is_refused(home):
     signing_key(create=True)
     (home / "signing.key").chmod(0o644)
 
-    with pytest.raises(StorageError, match="open to other users.*chmod 600"):
+    with pytest.raises(StorageError, match=r"open to other users.*chmod 600"):
         signing_key(create=False)
 
 

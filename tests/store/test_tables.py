@@ -15,6 +15,8 @@ pa = pytest.importorskip("pyarrow")
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
 
+DAY = dt.datetime(2020, 1, 1)  # noqa: DTZ001 - tables have times without a zone
+
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
@@ -77,14 +79,16 @@ ARROW = pa.table(
         "s": pa.array(["é", None], pa.string_view()),
         "n": pa.array([[1], None], pa.list_(pa.int64())),
         "d": pa.array([decimal.Decimal("1.20"), None], pa.decimal128(5, 2)),
-        "t": pa.array([dt.datetime(2020, 1, 1), None], pa.timestamp("us", "Europe/Paris")),
+        "t": pa.array([DAY, None], pa.timestamp("us", "Europe/Paris")),
         "c": pa.array(["a", "b"]).dictionary_encode(),
         "z": pa.nulls(2),
     }
 ).replace_schema_metadata({"k": "v"})
 
 
-@pytest.mark.parametrize("table", [ARROW, ARROW.slice(0, 0), pa.table({}), pa.concat_tables([ARROW] * 2)])
+@pytest.mark.parametrize(
+    "table", [ARROW, ARROW.slice(0, 0), pa.table({}), pa.concat_tables([ARROW] * 2)]
+)
 def test_arrow_tables_are_exact_and_mapped(store, table):
     before = pa.total_allocated_bytes()
     artifact, found = round_trip(store, table)
@@ -100,10 +104,8 @@ POLARS = {
     "small ints": pl.DataFrame({"a": [1]}, schema={"a": pl.UInt8}),
     "empty": pl.DataFrame(),
     "no rows": pl.DataFrame(schema={"a": pl.String, "b": pl.List(pl.Int32)}),
-    "times": pl.DataFrame({"t": [dt.datetime(2020, 1, 1)], "d": [dt.timedelta(1)], "x": [dt.time(1)]}),
-    "zone": pl.DataFrame({"t": [dt.datetime(2020, 1, 1)]}).with_columns(
-        pl.col("t").dt.replace_time_zone("Asia/Tokyo")
-    ),
+    "times": pl.DataFrame({"t": [DAY], "d": [dt.timedelta(1)], "x": [dt.time(1)]}),
+    "zone": pl.DataFrame({"t": [DAY]}).with_columns(pl.col("t").dt.replace_time_zone("Asia/Tokyo")),
     "enum": pl.DataFrame({"e": ["a", "b"]}, schema={"e": pl.Enum(["a", "b"])}),
     "categorical": pl.DataFrame({"e": ["a", "b"]}, schema={"e": pl.Categorical}),
     "decimal": pl.DataFrame({"d": [decimal.Decimal("1.25")]}),
@@ -185,11 +187,18 @@ def test_pandas_frames_are_exact(store, name):
     _, found = round_trip(store, frame)
 
     pd.testing.assert_frame_equal(
-        found, frame, check_exact=True, check_freq=True, check_index_type="exact", check_column_type="exact"
+        found,
+        frame,
+        check_exact=True,
+        check_freq=True,
+        check_index_type="exact",
+        check_column_type="exact",
     )
     assert type(found.index) is type(frame.index)
     assert found.attrs == frame.attrs
-    assert [type(v) for v in found.to_numpy().ravel()] == [type(v) for v in frame.to_numpy().ravel()]
+    assert [type(v) for v in found.to_numpy().ravel()] == [
+        type(v) for v in frame.to_numpy().ravel()
+    ]
 
 
 @pytest.mark.parametrize("name", ["numbers", "text", "index", "range index", "time", "zone"])
