@@ -267,6 +267,11 @@ class Driver:
             if monotonic_ns() > until_ns:
                 self.inbox.put(lambda: run)
                 return
+        self._settle(run)
+
+    def _settle(self, run: LiveRun) -> None:
+        """End a run in which nothing is left, or nothing can start any more."""
+        frontier = run.frontier
         if run.is_stopping and frontier.remaining > len(run.in_flight):
             self._cancel_pending(run)
         if run.in_flight or run.pending_saves or self._outcomes.is_holding(run):

@@ -329,30 +329,7 @@ class Engine:
             driver.inbox.put(partial(request, driver))
             run.must_look = True
             return
-        done = threading.Event()
-        problems: list[Exception] = []
-
-        def ask() -> LiveRun:
-            try:
-                return request(driver)
-            except Exception as error:
-                problems.append(error)
-                return run
-            finally:
-                done.set()
-
-        run.at_end(done.set)
-        driver.inbox.put(ask)
-        run.must_look = True
-        if not done.wait(_BODY_S):
-            if not driver.is_in_body:
-                done.wait(_ACKNOWLEDGE_S)
-            elif in_body is not None:
-                # The request stands before anything else starts; only the body itself may be long.
-                in_body(driver)
-        run.not_at_end(done.set)
-        if problems:
-            raise problems[0]
+        _await_answer(run, driver, request, in_body)
 
     @staticmethod
     def _take_back(run: LiveRun, request: Callable[[Driver], LiveRun]) -> bool:
@@ -379,3 +356,35 @@ class Engine:
         self.services.threads.close()
         self.services.io.close()
         self.services.processes.close()
+
+
+def _await_answer(
+    run: LiveRun,
+    driver: Driver,
+    request: Callable[[Driver], LiveRun],
+    in_body: Callable[[Driver], None] | None,
+) -> None:
+    done = threading.Event()
+    problems: list[Exception] = []
+
+    def ask() -> LiveRun:
+        try:
+            return request(driver)
+        except Exception as error:
+            problems.append(error)
+            return run
+        finally:
+            done.set()
+
+    run.at_end(done.set)
+    driver.inbox.put(ask)
+    run.must_look = True
+    if not done.wait(_BODY_S):
+        if not driver.is_in_body:
+            done.wait(_ACKNOWLEDGE_S)
+        elif in_body is not None:
+            # The request stands before anything else starts; only the body itself may be long.
+            in_body(driver)
+    run.not_at_end(done.set)
+    if problems:
+        raise problems[0]

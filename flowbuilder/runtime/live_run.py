@@ -141,13 +141,13 @@ class LiveRun:
         "state_codes",
         "state_reasons",
         "stored",
-        "timings",
         "timers",
+        "timings",
         "values",
         "waiting",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - a column or a flag each
         self,
         *,
         bound: BoundPlan,
@@ -323,7 +323,8 @@ class LiveRun:
                 key = self.plan.tasks[slot.instance].key
                 where = ".".join(map(str, slot.path))
                 raise FlowBuilderError(
-                    f"expected {where!r} in the output of task {key!r}, found a {type(value).__name__} without {step!r}",
+                    f"expected {where!r} in the output of task {key!r}, "
+                    f"found a {type(value).__name__} without {step!r}",
                     task=key,
                 ) from error
         return value

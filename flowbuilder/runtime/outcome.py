@@ -129,7 +129,8 @@ class Outcomes:
         if attempt.token.reason == "timeout":
             kind = FailureKind.TIMEOUT
             error = TaskTimeoutError(
-                f"expected task {task.key!r} to take at most {task.timeout_s:g} s, it was still running",
+                f"expected task {task.key!r} to take at most {task.timeout_s:g} s, "
+                "it was still running",
                 task=task.key,
                 hint="raise its timeout",
             )
@@ -189,7 +190,7 @@ class Outcomes:
         now = monotonic_ns()
         key = run.plan.tasks[attempt.instance].key
         _LOG.warning(
-            "task %s did not stop when asked; its thread keeps running and its result will be dropped",
+            "task %s did not stop when asked; its thread goes on and its result will be dropped",
             key,
         )
         run.write(

@@ -329,9 +329,7 @@ def test_output_that_cannot_be_saved_is_only_not_kept(bench):
             raise RecursionError("too deep")
 
     bench.engine.services.artifacts = Store()
-    run = bench.open(
-        plan_of("a -> b"), {"a": lambda: object(), "b": lambda a: {a}}, durability="run"
-    )
+    run = bench.open(plan_of("a -> b"), {"a": object, "b": lambda a: {a}}, durability="run")
     bench.engine.run(run)
 
     assert run.finished is RunState.SUCCEEDED
