@@ -355,15 +355,17 @@ def test_job_cancelled_before_its_thread_began_never_runs(bench, monkeypatch):
 
 def test_asynchronous_task_cancelled_before_its_first_step_ends(bench):
     """The loop is busy when the task is submitted and cancelled."""
-    release, ran = threading.Event(), []
+    begun, release, ran = threading.Event(), threading.Event(), []
 
     async def hog(_context):
+        begun.set()
         release.wait(20)
 
     async def body(_context):
         ran.append(1)
 
     first = bench.start(plan_of("h"), {"h": Program(coroutine=hog, code_key="h")})
+    assert begun.wait(20)
     run = bench.start(plan_of("a"), {"a": Program(coroutine=body, code_key="a")})
     while not run.in_flight:
         assert not run.wait(0.001)
