@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["DIGEST_BYTES", "DigestWriter", "TooLargeError", "Written", "digest_of", "write_file"]
+__all__ = [
+    "DIGEST_BYTES",
+    "DigestWriter",
+    "TooLargeError",
+    "UnpicklableError",
+    "Written",
+    "digest_of",
+    "write_file",
+]
 
 DIGEST_BYTES: Final = 32
 
 
 class TooLargeError(Exception):
     """More was written than the store takes."""
+
+
+class UnpicklableError(Exception):
+    """A value cannot be pickled, or would not come back equal."""
 
 
 class Written(NamedTuple):
@@ -42,7 +52,9 @@ class DigestWriter:
     def __init__(self, descriptor: int, max_bytes: int) -> None:
         self._descriptor = descriptor
         self._max_bytes = max_bytes
-        self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        from hashlib import blake2b
+
+        self._hash = blake2b(digest_size=DIGEST_BYTES)
         self.size_bytes = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
@@ -105,7 +117,7 @@ def write_file(path: Path, max_bytes: int, fill: Callable[[DigestWriter], None])
         If it cannot be written. What ``fill`` raises passes through.
     """
     _make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         try:
@@ -125,8 +137,10 @@ def write_file(path: Path, max_bytes: int, fill: Callable[[DigestWriter], None])
 
 def digest_of(path: Path) -> str:
     """Compute the digest of a file, at about 1 GB/s."""
+    from hashlib import blake2b, file_digest
+
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES))
+        found = file_digest(file, lambda: blake2b(digest_size=DIGEST_BYTES))
     return found.hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -18,17 +17,11 @@ from flowbuilder.records import ArtifactStored
 from flowbuilder.store.artifact_files import (
     DigestWriter,
     TooLargeError,
+    UnpicklableError,
     Written,
     digest_of,
     write_file,
 )
-from flowbuilder.store.pickles import (
-    UnpicklableError,
-    is_consumable,
-    load_pickle,
-    write_pickle,
-)
-from flowbuilder.store.signing import signing_key
 from flowbuilder.store.small_outputs import is_exact
 from flowbuilder.store.tables import load_table, table_writer
 
@@ -192,6 +185,9 @@ class LocalArtifactStore:
     def _write_pickle(
         self, path: Path, type_name: str, value: object
     ) -> tuple[Path, str, str, int, Written] | None:
+        from flowbuilder.store.pickles import is_consumable, write_pickle
+        from flowbuilder.store.signing import signing_key
+
         if is_consumable(value):
             return None
         try:
@@ -220,6 +216,9 @@ def _read(path: Path, artifact: ArtifactStored) -> object:
     if artifact.format == "msgpack":
         return msgspec.msgpack.decode(path.read_bytes())
     if artifact.format == "pickle":
+        from flowbuilder.store.pickles import load_pickle
+        from flowbuilder.store.signing import signing_key
+
         return load_pickle(path, signing_key(create=False))
     return load_table(path, artifact.format, artifact.type_name)
 
@@ -227,7 +226,9 @@ def _read(path: Path, artifact: ArtifactStored) -> object:
 def _file_name(instance: int, attempt: int, name: str) -> str:
     # A name may hold anything and be of any length: its digest is what a file can be called
     # everywhere.
-    suffix = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    from hashlib import blake2b
+
+    suffix = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     return f"{instance}-{attempt}-{suffix}"
 
 

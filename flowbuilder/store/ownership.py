@@ -10,7 +10,6 @@ import os
 import re
 import socket
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -171,7 +170,7 @@ class Owners:
 
 def _this_process() -> Owner:
     return Owner(
-        engine_id=uuid.uuid4().hex,
+        engine_id=os.urandom(16).hex(),
         host=socket.gethostname(),
         boot_id=boot_id(),
         pid=os.getpid(),

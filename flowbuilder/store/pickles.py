@@ -12,20 +12,16 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from flowbuilder.errors import StorageError
-from flowbuilder.store.artifact_files import DigestWriter, TooLargeError
+from flowbuilder.store.artifact_files import DigestWriter, TooLargeError, UnpicklableError
 from flowbuilder.store.signing import MAC_BYTES, new_mac
 
-__all__ = ["UnpicklableError", "is_consumable", "load_pickle", "write_pickle"]
+__all__ = ["is_consumable", "load_pickle", "write_pickle"]
 
 _MAGIC: Final = b"flowbuilder pickle 1\n"
 
 
 # cloudpickle would store their content and give back something else.
 _COPIED_KINDS: Final = (io.TextIOWrapper, memoryview)
-
-
-class UnpicklableError(Exception):
-    """A value cannot be pickled."""
 
 
 def is_consumable(value: object) -> bool:

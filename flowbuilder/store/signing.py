@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import secrets
 from pathlib import Path
 from typing import Final
 
@@ -80,11 +79,11 @@ def _read_key(path: Path) -> bytes:
 def _write_key(path: Path) -> None:
     # Complete before it has its name, and never over another process's key, which may have signed
     # something already.
-    temporary = path.with_name(f"{KEY_NAME}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f"{KEY_NAME}.{os.urandom(8).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_hex(_KEY_BYTES).encode())
+            file.write(os.urandom(_KEY_BYTES).hex().encode())
             file.flush()
             os.fsync(file.fileno())
         try:
