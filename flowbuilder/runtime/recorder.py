@@ -11,6 +11,8 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable
+from itertools import repeat
+from operator import is_not
 
 from flowbuilder.records import AttemptBlock, AttemptStarted, Event, LogChunk
 from flowbuilder.store.small_outputs import small_output
@@ -208,7 +210,8 @@ def _encode_outputs(
     """Turn the outputs of consecutive instances into what rides in their records; None if all are
     None.
     """
-    if values.count(None) == len(values):
+    # By identity: `==` is code of the user's types, and tables compare by element.
+    if not any(map(is_not, values, repeat(None))):
         return None
     return [
         None
