@@ -84,7 +84,7 @@ class Owners:
         self._folder = None if data_dir is None else data_dir / "owners"
 
     def acquire(self) -> EngineLock:
-        """Register this process as a new engine.
+        """Register this process as a new engine, and clean up after ended ones.
 
         Raises
         ------
@@ -110,6 +110,7 @@ class Owners:
             os.close(descriptor)
             path.unlink(missing_ok=True)
             raise StorageError(f"cannot register this process in {path}: {error}") from error
+        self.remove_stale()
         return EngineLock(owner, path, descriptor)
 
     def is_alive(self, engine_id: str) -> bool:

@@ -39,6 +39,16 @@ def test_two_engines_have_two_names(tmp_path):
     two.release()
 
 
+def test_new_engine_cleans_up_after_killed_ones(tmp_path):
+    (tmp_path / "owners").mkdir()
+    (tmp_path / "owners" / "killed").write_text("{}")
+    os.utime(tmp_path / "owners" / "killed", (1, 1))
+    lock = Owners(tmp_path).acquire()
+
+    assert [p.name for p in (tmp_path / "owners").iterdir()] == [lock.engine_id]
+    lock.release()
+
+
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "a" * 5000, "\0", "nobody"])
 def test_nonsense_is_not_alive(tmp_path, name):
     (tmp_path / "owners").mkdir()
