@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from flowbuilder._version import __version__
 
 if TYPE_CHECKING:
-    from flowbuilder.api.task_function import Task, task
-    from flowbuilder.api.workflow_function import WorkflowFunction, workflow
     from flowbuilder.api.loading import from_yaml, load, loads
     from flowbuilder.api.run import Run, TaskRun
     from flowbuilder.api.runs import last_run, resume, run, runs
     from flowbuilder.api.settings import configure
+    from flowbuilder.api.task_function import Task, task
     from flowbuilder.api.tracing import add, expr, foreach, when
     from flowbuilder.api.workflow import Workflow
+    from flowbuilder.api.workflow_function import WorkflowFunction, workflow
     from flowbuilder.errors import FlowBuilderError, Location, Problem
     from flowbuilder.plugins.decorator import task_type
     from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType

@@ -226,7 +226,7 @@ def _count(request: Mapping[str, object], name: str, default: int) -> int:
 
 
 def _stream(table: Any) -> bytes:
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:

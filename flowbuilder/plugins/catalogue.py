@@ -1,4 +1,6 @@
-"""The task types that exist, as planning sees them: enough to look one up by name, without loading what is not trusted."""
+"""The task types that exist, as planning sees them: enough to look one up by name, without loading
+what is not trusted.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,13 @@ class TaskTypes(Protocol):
         ...
 
     def unloaded(self, name: str) -> Mapping[str, object] | None:
-        """Describe a type that exists in a plugin file which is not trusted, and therefore not loaded.
+        """Describe a type that exists in a plugin file which is not trusted, and therefore not
+        loaded.
 
         Returns
         -------
         mapping or None
-            The JSON Schema that lies beside the file, ``{}`` if none does, None if no such type exists.
+            The JSON Schema that lies beside the file, ``{}`` if none does, None if no such type
+            exists.
         """
         ...

@@ -419,7 +419,7 @@ def test_coroutine_as_output_is_an_error_that_says_so(execute):
     async def forgotten():
         return 1
 
-    run = execute(plan_of("a", a=THREAD), {"a": lambda: forgotten()})
+    run = execute(plan_of("a", a=THREAD), {"a": forgotten})
 
     assert run.failures[0].kind == "contract"
     assert "async def" in str(run.failures[0].error)
