@@ -67,7 +67,9 @@ class ServiceContainer:
         self._owner = Owners(None if self.is_in_memory else data_dir).acquire()
         scratch = self._scratch()
         self.artifacts = LocalArtifactStore(
-            scratch if self.is_in_memory else data_dir, max_bytes=settings.max_artifact_bytes
+            scratch if self.is_in_memory else data_dir,
+            max_bytes=settings.max_artifact_bytes,
+            max_store_bytes=settings.max_store_bytes,
         )
         self.engine = Engine(
             self.journal,
