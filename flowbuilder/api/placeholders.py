@@ -27,8 +27,8 @@ _ADVICE = {
 
 
 _RESERVED = frozenset(
-    "as break const continue else false for function if import in let loop namespace null package"
-    " return true var void while".split()
+    {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in"}
+    | {"let", "loop", "namespace", "null", "package", "return", "true", "var", "void", "while"}
 )
 """Words an expression cannot have after a dot."""
 

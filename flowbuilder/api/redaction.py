@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Callable, Mapping
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 __all__ = ["make_redactor"]
 
@@ -44,10 +44,25 @@ def make_redactor(secrets: Mapping[str, str]) -> Callable[[str], str] | None:
 
 
 def _forms(value: str) -> set[str]:
+    """Give the ways a value is usually written: plain, in code and JSON, in a URL, in base64."""
+    data = value.encode(errors="surrogateescape")
+    parts = {part for offset in range(3) if len(part := _in_base64(data, offset)) >= _SHORTEST}
     return {
         value,
-        quote(value),
-        quote(value, safe=""),
+        repr(value)[1:-1],
         json.dumps(value)[1:-1],
-        base64.b64encode(value.encode()).decode().rstrip("="),
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        quote(data),
+        quote(data, safe=""),
+        quote_plus(data),
+        *parts,
+        *(part.replace("+", "-").replace("/", "_") for part in parts),
     }
+
+
+def _in_base64(data: bytes, offset: int) -> str:
+    """Give the characters that stand for ``data`` behind ``offset`` other bytes (modulo 3),
+    whatever surrounds it, as in ``user:password``.
+    """
+    text = base64.b64encode(bytes(offset) + data).decode()
+    return text[-(-offset * 8 // 6) : (offset + len(data)) * 8 // 6]

@@ -114,6 +114,9 @@ class Driver:
     def _prepare(self, run: LiveRun) -> None:
         self.services.router.enter(run)
         run.frontier.plain = run.bound.plain_mask(self.services.means, run.options.executor)
+        if run.options.redact is not None:
+            # Each output is searched for secrets before it is recorded; segments do not look.
+            run.frontier.plain = bytearray(len(run.plan))
         for instance in run.bases:
             # Static segments count attempts from one.
             run.frontier.plain[instance] = 0

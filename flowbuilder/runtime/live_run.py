@@ -345,7 +345,9 @@ class LiveRun:
         self._log_bytes[slot] = used + len(text)
         if used + len(text) >= limit:
             text = text[: limit - used] + f"\n... output over {limit} characters is not recorded\n"
-        self.recorder.log(instance, attempt, stream, text, self.now_ns(), level)
+        self.recorder.log(
+            instance, attempt, stream, text, self.now_ns(), level, self.options.redact
+        )
 
     @staticmethod
     def now_ns() -> int:

@@ -19,6 +19,7 @@ from flowbuilder.records import ABSENT, ArtifactStored, AttemptFailed, RetrySche
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.live_run import LiveRun, TaskFailure
 from flowbuilder.runtime.retry import retry_delay_s, should_retry
+from flowbuilder.runtime.secret_outputs import holds_secret
 from flowbuilder.runtime.timers import to_ns
 from flowbuilder.store.small_outputs import small_output
 from flowbuilder.vocabulary import (
@@ -92,7 +93,11 @@ class Outcomes:
         else:
             run.keep_output(instance, value)
             small = run.encoded[instance]
-        if small is ABSENT:
+        if run.options.redact is not None and holds_secret(value, run.options.redact):
+            small = run.encoded[instance] = ABSENT
+            text = "the output holds a secret and is not kept\n"
+            run.write(instance, attempt.number, "log", text, "warning")
+        elif small is ABSENT:
             self._save(run, attempt, done)
         self._record(run, attempt, done, TaskState.SUCCEEDED, small)
         self._set_final(run, instance, TaskState.SUCCEEDED)

@@ -23,6 +23,8 @@ Row = tuple[int, int, int, int, int, int, int, object]
 """instance, attempt, state code, worker, ready, start, end (ns), small output."""
 
 _MAX_CHUNK = 65_536
+_MEETING = 1_024
+"""How much of the text before is looked at for secrets that were printed in pieces."""
 
 
 class Segment:
@@ -84,9 +86,19 @@ class Recorder:
         self._notify()
 
     def log(
-        self, instance: int, attempt: int, stream: str, text: str, time_ns: int, level: str = ""
+        self,
+        instance: int,
+        attempt: int,
+        stream: str,
+        text: str,
+        time_ns: int,
+        level: str = "",
+        redact: Callable[[str], str] | None = None,
     ) -> None:
-        """Record printed text; consecutive pieces of one stream become one record."""
+        """Record printed text; consecutive pieces of one stream become one record.
+
+        ``redact`` sees where two pieces meet, each of which was harmless alone.
+        """
         with self._log_lock:
             last = self._items[-1] if self._items else None
             if (
@@ -97,7 +109,11 @@ class Recorder:
                 and last.level == level
                 and len(last.text) < _MAX_CHUNK
             ):
-                last.text += text
+                if redact is None:
+                    last.text += text
+                else:
+                    cut = max(0, len(last.text) - _MEETING)
+                    last.text = last.text[:cut] + redact(last.text[cut:] + text)
                 return
             self._items.append(
                 LogChunk(
@@ -114,7 +130,8 @@ class Recorder:
     def open_segment(
         self, first: int, start_ns: int, values: list[object], encoded: dict[int, object]
     ) -> Segment:
-        """Begin a static segment at instance ``first``; the columns are read as its rows are taken."""
+        """Begin a static segment at instance ``first``; the columns are read as its rows are
+        taken."""
         segment = Segment(first, start_ns, values, encoded)
         self._segment = segment
         self._items.append(segment)
