@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
+import logging
 import os
 import pickle
 import signal
@@ -70,6 +71,7 @@ class _Worker:
         self._functions: OrderedDict[str, Callable[..., object]] = OrderedDict()
         self._streams = tuple(_prepare_stream(stream) for stream in (sys.stdout, sys.stderr))
         self._flush_c_streams = _line_buffer_c_streams()
+        _log_to_stderr()
         self._environment = dict(os.environ)
 
     def serve(self, parts: list[bytearray]) -> None:
@@ -223,6 +225,13 @@ def _prepare_stream(stream: TextIO) -> TextIO:
     if reconfigure is not None:
         reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     return stream
+
+
+def _log_to_stderr() -> None:
+    """Show log records as the engine's own process records them: with the logger's name."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
 
 
 def _line_buffer_c_streams() -> Callable[[], object]:

@@ -52,8 +52,26 @@ def user_traceback(
     return _text(error, internal), location
 
 
+def _is_own_words(error: BaseException, internal: Sequence[str]) -> bool:
+    """Whether we raised it ourselves and no line of the user's was on the way: then the frames of
+    the libraries we called say nothing to anybody.
+    """
+    if not isinstance(error, FlowBuilderError):
+        return False
+    foreign = (*internal, *_library_folders())
+    frame = error.__traceback__
+    while frame is not None:
+        name = frame.tb_frame.f_code.co_filename
+        if not _is_in(name, foreign) and not name.startswith("<frozen "):
+            return False
+        frame = frame.tb_next
+    return True
+
+
 def _text(error: BaseException, internal: Sequence[str]) -> str:
     try:
+        if _is_own_words(error, internal):
+            return "".join(traceback.format_exception_only(error))
         shown = traceback.TracebackException.from_exception(error, compact=True)
         for part in _parts(shown):
             part.stack[:] = [frame for frame in part.stack if not _is_in(frame.filename, internal)]
