@@ -7,6 +7,7 @@ more at exit, is a tenth of the time of a short command.
 from __future__ import annotations
 
 import gc
+import sys
 
 __all__ = ["begin_start_up", "end_start_up", "leave_rest"]
 
@@ -28,5 +29,9 @@ def end_start_up() -> None:
 
 
 def leave_rest() -> None:
-    """Let the interpreter exit without a search for garbage in what the process held."""
-    gc.freeze()
+    """Let the interpreter exit without a search for garbage in what the process held.
+
+    Not where DuckDB was used: its extension module takes what is left for leaks and lists it.
+    """
+    if "duckdb" not in sys.modules:
+        gc.freeze()
