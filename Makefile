@@ -91,6 +91,7 @@ check: $(STAMPS)/dev ## run the gates: lint, format, types, layers, docstrings, 
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy --no-error-summary
+	$(BIN)/mypy --no-error-summary tests/api/typing_usage.py
 	$(BIN)/lint-imports --no-logo
 	@echo "$(BIN)/numpydoc lint" && git ls-files -z 'flowbuilder/*.py' | xargs -0 $(BIN)/numpydoc lint
 	$(PY) -m pytest --quiet tests/repository/test_links.py </dev/null

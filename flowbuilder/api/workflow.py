@@ -356,11 +356,34 @@ class Workflow:
         run.begin()
         return run
 
-    async def arun(self, *, check: bool = True, **arguments: Any) -> Run:
+    async def arun(
+        self,
+        *,
+        to: Names = None,
+        from_: Names = None,
+        only: Names = None,
+        executor: str | None = None,
+        durability: str | None = None,
+        base_run: str | None = None,
+        echo: bool = True,
+        check: bool = True,
+        params: Mapping[str, object] | None = None,
+        **more_params: object,
+    ) -> Run:
         """Run it in the background and await its end; parameters as for `run`. Cancelling the
         awaiting task cancels the run.
         """
-        run = self.start(**arguments)
+        run = self.start(
+            to=to,
+            from_=from_,
+            only=only,
+            executor=executor,
+            durability=durability,
+            base_run=base_run,
+            echo=echo,
+            params=params,
+            **more_params,
+        )
         await run
         if check:
             run.raise_for_state()
