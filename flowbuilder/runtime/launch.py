@@ -217,6 +217,9 @@ class Launcher:
         if program.delay is not None:
             self._delay(run, attempt, program)
         elif attempt.executor is ExecutorKind.INLINE:
+            if run.journal is not None:
+                # Before the body, which may take long: until then nobody knows of the run.
+                run.journal.notify()
             done = perform(attempt, program)
             if isinstance(done.error, KeyboardInterrupt) and not driver.is_shared:
                 # Ctrl-C struck in the body: the user stops the run, the task did not fail.
@@ -236,7 +239,6 @@ class Launcher:
     def _delay(self, run: LiveRun, attempt: Attempt, program: Program) -> None:
         assert program.delay is not None
         start_ns = attempt.start_ns = monotonic_ns()
-        inbox = self._driver.inbox
         try:
             due_ns = start_ns + to_ns(program.delay(attempt.context()))
         except Exception as error:
@@ -260,7 +262,7 @@ class Launcher:
 
         def kill(reason: str) -> None:
             error = TaskTimeoutError("the pause was cut short") if reason == "timeout" else None
-            inbox.put(
+            run.require_driver().inbox.put(
                 Completion(attempt, start_ns, monotonic_ns(), kind=FailureKind.ERROR, error=error)
             )
 

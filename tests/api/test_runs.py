@@ -490,3 +490,25 @@ def test_two_threads_run_at_once():
         thread.join(20)
 
     assert sorted(results) == [str(number) for number in range(6)]
+
+
+@pytest.mark.parametrize("executor", ["auto", "inline", "thread"])
+def test_long_body_is_on_record_while_it_runs(executor):
+    seen = []
+
+    @fb.task(executor=executor)
+    def look():
+        for _ in range(200):
+            runs = fb.runs()
+            if runs and runs[0].task_runs[0].state == "running":
+                break
+            threading.Event().wait(0.01)
+        seen.extend(task.state for task in fb.last_run().task_runs)
+
+    @fb.workflow
+    def slow():
+        return count([look()])
+
+    slow.run()
+
+    assert seen == ["running", "pending"]

@@ -302,5 +302,5 @@ def test_output_in_a_narrow_encoding_is_escaped(flow):
             timeout=30,
         ).stdout
 
-    assert b"####|" in run()
+    assert b"##|" in run()
     assert json.loads(run("--json").decode("ascii"))["outputs"] == {"清洗": "é✓"}
