@@ -131,8 +131,10 @@ class Driver:
         for timer in run.timers:
             timer.run = timer.action = None
         run.timers.clear()
+        lost, run.driver = run.driver, self
+        while lost is not None and not lost.inbox.empty():
+            self.inbox.put(lost.inbox.get())
         run.is_stopping = False
-        run.driver = self
         run.frontier.rebuild()
         return self.request_stop(run, run.cancel_reason or "interrupted")
 

@@ -420,9 +420,10 @@ class Outcomes:
             return run
 
         run.pending_saves += 1
-        inbox = self._driver.inbox
         if instance in run.guarded or type(value).__module__.partition(".")[0] == "pyarrow":
-            self._driver.services.threads.call(lambda _worker: inbox.put(partial(saved, save())))
+            self._driver.services.threads.call(
+                lambda _worker: run.require_driver().inbox.put(partial(saved, save()))
+            )
         else:
             # Nothing stops a consumer from changing such an object, so it is written before anyone
             # gets it.
