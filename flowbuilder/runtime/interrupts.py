@@ -51,7 +51,7 @@ class InterruptGuard:
     def __init__(self, on_interrupt: Callable[[], None]) -> None:
         self._on_interrupt = on_interrupt
         self._lock = threading.Lock()
-        self._handler = self._handle
+        self._handler: Callable[..., None] = self._handle
         self._previous: object = None
         self._outer: Slot | None = None
         self._is_coming = False
@@ -71,6 +71,7 @@ class InterruptGuard:
     def remove(self) -> None:
         """Put the handler back that was there, unless a task installed another."""
         if self._previous is None:
+            self._let_go()
             return
         with self._lock:
             previous, self._previous = self._previous, None
@@ -79,6 +80,11 @@ class InterruptGuard:
             time.sleep(0)  # it would hit the caller, who did not press Ctrl-C
         if _signal.getsignal(signal.SIGINT) is self._handler:
             _signal.signal(signal.SIGINT, previous)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        # It holds itself, and with itself the run.
+        self._on_interrupt = self._handler = _nothing
 
     def send(self) -> bool:
         """Interrupt the guarded thread from another one; return whether that is possible."""
@@ -100,6 +106,10 @@ class InterruptGuard:
             signal.default_int_handler(number, frame)
         self.pending += 1
         self._on_interrupt()
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing."""
 
 
 def _is_ours(handler: object) -> bool:

@@ -103,17 +103,21 @@ class IoLoop:
 
 
 async def _perform(attempt: Attempt, program: Program) -> None:
+    # Not in one function: a frame that holds its own exception is a cycle.
+    _report(await _run_body(attempt, program))
+
+
+async def _run_body(attempt: Attempt, program: Program) -> Completion:
     if attempt.token.is_cancelled:
-        _report(unstarted(attempt))
-        return
+        return unstarted(attempt)
     start_ns = attempt.start_ns = monotonic_ns()
     task_slot.set(Slot(attempt.run, attempt.instance, attempt.number))
     try:
         assert program.coroutine is not None
         value = await program.coroutine(attempt.context())
-        completion = Completion(attempt, start_ns, monotonic_ns(), value)
+        return Completion(attempt, start_ns, monotonic_ns(), value)
     except BaseException as error:
-        completion = Completion(
+        return Completion(
             attempt,
             start_ns,
             monotonic_ns(),
@@ -121,7 +125,6 @@ async def _perform(attempt: Attempt, program: Program) -> None:
             error=error,
             traceback=format_error(error),
         )
-    _report(completion)
 
 
 def _report(completion: Completion) -> None:
