@@ -9,6 +9,7 @@ from flowbuilder.endpoint.registry import find_owner
 from flowbuilder.errors import EndpointError
 from flowbuilder.ids import short_id
 from flowbuilder.store.ports import RunSummary
+from flowbuilder.vocabulary import FINAL_RUN_STATES, RunState
 
 if TYPE_CHECKING:
     from flowbuilder.api.container import ServiceContainer
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["control_run"]
 
 _PATIENCE_S = 60.0
+_REACHED = {"resume": FINAL_RUN_STATES, "cancel": {RunState.CANCELLED}}
+"""The states that show that an action was carried out, though nobody said so."""
 
 
 def control_run(
@@ -46,9 +49,16 @@ def control_run(
             f" {summary.owner_host}, which has no endpoint on this machine",
             hint="run the command there",
         )
-    with connect(entry, timeout_s=_PATIENCE_S) as client:
-        if action == "cancel":
-            return client.cancel(summary.run_id, task)
-        if action == "pause":
-            return client.pause(summary.run_id)
-        return client.resume(summary.run_id)
+    try:
+        with connect(entry, timeout_s=_PATIENCE_S) as client:
+            if action == "cancel":
+                return client.cancel(summary.run_id, task)
+            if action == "pause":
+                return client.pause(summary.run_id)
+            return client.resume(summary.run_id)
+    except EndpointError:
+        # A run that goes on may end, and its process with it, before the answer is sent.
+        state = container.journal.find_run(summary.run_id).state
+        if state not in _REACHED.get(action, ()):
+            raise
+        return {"run_id": summary.run_id, "state": state.value}
