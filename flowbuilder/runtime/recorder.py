@@ -32,14 +32,25 @@ class Segment:
     finished.
     """
 
-    __slots__ = ("encoded", "ends", "first", "is_open", "shown", "start_ns", "taken", "values")
+    __slots__ = (
+        "encoded",
+        "ends",
+        "first",
+        "is_open",
+        "last",
+        "shown",
+        "start_ns",
+        "taken",
+        "values",
+    )
 
     def __init__(
-        self, first: int, start_ns: int, values: list[object], encoded: dict[int, object]
+        self, first: int, last: int, start_ns: int, values: list[object], encoded: dict[int, object]
     ) -> None:
         self.values = values
         self.encoded = encoded
         self.first = first
+        self.last = last
         self.start_ns = start_ns
         self.ends: list[int] = []
         self.taken = 0
@@ -85,7 +96,7 @@ class Recorder:
         self._items.append(event)
         self._notify()
 
-    def log(
+    def log(  # noqa: PLR0917 - called for every print
         self,
         instance: int,
         attempt: int,
@@ -128,11 +139,12 @@ class Recorder:
         self._notify()
 
     def open_segment(
-        self, first: int, start_ns: int, values: list[object], encoded: dict[int, object]
+        self, first: int, last: int, start_ns: int, values: list[object], encoded: dict[int, object]
     ) -> Segment:
-        """Begin a static segment at instance ``first``; the columns are read as its rows are
-        taken."""
-        segment = Segment(first, start_ns, values, encoded)
+        """Begin a static segment of instances ``first`` to ``last - 1``; the columns are read as
+        its rows are taken.
+        """
+        segment = Segment(first, last, start_ns, values, encoded)
         self._segment = segment
         self._items.append(segment)
         self._notify()
@@ -186,7 +198,7 @@ class Recorder:
         if taken == done:
             # No progress since the last look: the current task is not a short one, so show that it
             # runs.
-            if segment.is_open and segment.shown != last:
+            if segment.is_open and last < segment.last and segment.shown != last:
                 segment.shown = last
                 start_ns = segment.ends[-1] if segment.ends else segment.start_ns
                 return [

@@ -39,7 +39,7 @@ def run_segment(
     outer = slots.get(thread)
     slot = Slot(run, first, 1)
     start_ns = monotonic_ns()
-    segment = run.recorder.open_segment(first, start_ns, values, run.encoded)
+    segment = run.recorder.open_segment(first, last, start_ns, values, run.encoded)
     record_end = segment.ends.append
     keep_output = run.keep_output
     instance = first
