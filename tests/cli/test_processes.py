@@ -46,36 +46,6 @@ def test_interrupt_cancels_the_run_and_returns_130(cli, flow, spawn, wait_for, t
             os.kill(int(begun), 0)
 
 
-def test_second_interrupt_ends_what_does_not_listen(flow, spawn, wait_for, tmp_path):
-    path = flow("""
-        name: deaf
-        tasks:
-          - name: deaf
-            type: script
-            config:
-              code: |
-                import time
-                open('begun', 'w').write('x')
-                while True:
-                    try:
-                        time.sleep(60)
-                    except KeyboardInterrupt:
-                        open('again', 'w').write('x')
-        """)
-    process = spawn("run", path)
-    wait_for(tmp_path / "begun")
-    process.send_signal(signal.SIGINT)
-    wait_for(tmp_path / "again")
-
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)
-
-    # The task swallows every interrupt: only the kill that the user would reach for ends it.
-    process.kill()
-    process.communicate(timeout=20)
-    assert process.returncode == -signal.SIGKILL
-
-
 def test_two_interrupts_in_a_row_are_one(flow, spawn, wait_for, tmp_path):
     path = flow("""
         name: stubborn
