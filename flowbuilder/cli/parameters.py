@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +40,8 @@ def read_parameters(given: Sequence[str], spec: object) -> dict[str, object]:
             raise ConfigurationError(f"expected -p NAME=VALUE, found {text!r}")
         parameter = parameters.get(name)
         if parameter is None:
+            import difflib
+
             near = difflib.get_close_matches(name, parameters, 1)
             known = ", ".join(parameters) or "none"
             raise ConfigurationError(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from statistics import median
 
 __all__ = [
     "critical_path",
@@ -38,7 +37,7 @@ def weights_from_durations(keys: Sequence[str], durations: Mapping[str, float]) 
         Microseconds, at least 1.
     """
     known = {key: max(1, round(durations[key] * 1e6)) for key in keys if key in durations}
-    typical = int(median(known.values())) if known else 1
+    typical = sorted(known.values())[len(known) // 2] if known else 1
     return [known.get(key, typical) for key in keys]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from difflib import get_close_matches
 from pathlib import Path
 
 from flowbuilder.definition.limits import Limits
@@ -65,6 +64,8 @@ def _inside(folder: Path) -> str:
 
 
 def _beside(path: Path) -> str:
+    from difflib import get_close_matches
+
     try:
         names = [each.name for each in path.parent.iterdir()]
     except OSError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from difflib import get_close_matches
 
 import msgspec
 
@@ -187,6 +186,8 @@ def nearest(word: object, known: Collection[str]) -> str:
     str
         ``did you mean 'x'?``, or all of the known words if none is near.
     """
+    from difflib import get_close_matches
+
     text = str(word)[:128].replace("-", "_").lower()
     found = get_close_matches(text, known, 1, 0.6)
     if found:
