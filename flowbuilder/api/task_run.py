@@ -107,5 +107,7 @@ def _took(task: TaskRun) -> str:
 
 
 def _note(task: TaskRun) -> str:
+    if task.state == "succeeded" and task.started_at is None:
+        return "kept from before"
     state = _MARKS.get(task.state, task.state)
     return f"{state}, attempt {task.attempt}" if task.attempt > 1 else state

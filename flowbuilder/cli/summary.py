@@ -81,6 +81,10 @@ def _preview(value: object) -> str:
         and "type" in shown
     ):
         return one_line(_described(shown))
+    if isinstance(value, str) and "\n" in value.strip():
+        first, *rest = value.strip().splitlines()
+        line = one_line(first)[: _PREVIEW - 20]
+        return f"{line} ... ({len(rest) + 1} lines)"
     # repr escapes control characters of text, but not the marks that reorder it.
     text = one_line(repr(shown))
     return text if len(text) <= _PREVIEW else text[: _PREVIEW - 3] + "..."

@@ -335,3 +335,12 @@ def test_many_failures_are_listed_and_cut(cli, flow):
 
     assert answer.err.count("also failed: t") == 10
     assert "also failed: 3 more tasks" in answer.err
+
+
+def test_text_of_several_lines_is_shown_by_its_first(cli, flow):
+    path = flow("""
+        name: report
+        tasks: [{name: page, type: script, config: {code: "result = 'title\\nmore\\nend'"}}]
+        """)
+
+    assert "page = title ... (3 lines)" in cli("run", str(path)).out
