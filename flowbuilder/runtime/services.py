@@ -8,7 +8,7 @@ import msgspec
 
 from flowbuilder.clock import Clock
 from flowbuilder.runtime.admission import Admission
-from flowbuilder.runtime.capture import OutputRouter
+from flowbuilder.runtime.capture import OutputRouter, process_router
 from flowbuilder.runtime.choice import MeanDurations
 from flowbuilder.runtime.executors.io_loop import IoLoop
 from flowbuilder.runtime.executors.processes import ProcessExecutor
@@ -39,5 +39,5 @@ class Services(msgspec.Struct, kw_only=True):
     forget: Callable[[str], None]
     """Called with the id of every run that ended."""
     explain_error: Callable[[BaseException, str], ErrorReport]
-    router: OutputRouter = msgspec.field(default_factory=OutputRouter)
+    router: OutputRouter = msgspec.field(default_factory=lambda: process_router)
     means: MeanDurations = msgspec.field(default_factory=MeanDurations)
