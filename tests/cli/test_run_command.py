@@ -338,9 +338,10 @@ def test_many_failures_are_listed_and_cut(cli, flow):
 
 
 def test_text_of_several_lines_is_shown_by_its_first(cli, flow):
-    path = flow("""
+    path = flow(r"""
         name: report
-        tasks: [{name: page, type: script, config: {code: "result = 'title\\nmore\\nend'"}}]
+        tasks:
+          - {name: page, type: script, config: {code: 'result = "title\nmore\nend"'}}
         """)
 
     assert "page = title ... (3 lines)" in cli("run", str(path)).out
