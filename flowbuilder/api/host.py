@@ -86,7 +86,7 @@ class ContainerHost:
         parameter -> name of a variable of ``__main__``.
         """
         from flowbuilder.api.loading import load
-        from flowbuilder.api.workflow import RunRequest
+        from flowbuilder.api.run_request import RunRequest
 
         path, params = request.get("path"), request.get("params") or {}
         if not isinstance(path, str) or not isinstance(params, Mapping):

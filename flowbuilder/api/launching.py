@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flowbuilder.api.redaction import make_redactor
 from flowbuilder.api.run import Run
-from flowbuilder.api.workflow import RunRequest, parse_durability, parse_executor
+from flowbuilder.api.run_request import RunRequest, parse_durability, parse_executor
 from flowbuilder.errors import Location, TaskFailedError, WorkflowValidationError
 from flowbuilder.ids import new_run_id
 from flowbuilder.records import RunHeader, VersionHeader

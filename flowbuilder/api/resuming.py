@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 from flowbuilder.api.launching import LaunchPlan, make_launch_plan
 from flowbuilder.api.run import Run
-from flowbuilder.api.workflow import RunRequest, Workflow
+from flowbuilder.api.run_request import RunRequest
+from flowbuilder.api.workflow import Workflow
 from flowbuilder.errors import FlowBuilderError, RecoveryError, WorkflowValidationError
 from flowbuilder.ids import short_id
 from flowbuilder.runtime.bound_plan import BoundPlan

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from flowbuilder.api.naming import check_name, function_reference
+from flowbuilder.api.run_request import Names, RunRequest
 from flowbuilder.api.tracing import current_trace
-from flowbuilder.errors import FlowBuilderError, Location, Problem, WorkflowError
+from flowbuilder.errors import Location, Problem, WorkflowError
 from flowbuilder.model import Parameter, TaskSpec, WorkflowSpec
-from flowbuilder.vocabulary import Durability, ExecutorKind
 
 if TYPE_CHECKING:
     from flowbuilder.api.container import ServiceContainer
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from flowbuilder.compile.expansion import CompiledWorkflow
     from flowbuilder.compile.explain import PlanExplanation
 
-__all__ = ["RunRequest", "Workflow"]
-
-Names = str | Iterable[str] | None
+__all__ = ["Workflow"]
 
 _SETTINGS = (
     "retry",
@@ -38,33 +36,6 @@ _SETTINGS = (
     "when",
     "title",
 )
-
-
-class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """How to run a workflow, apart from its parameters.
-
-    Parameters
-    ----------
-    to, from_, only : str or iterable of str, optional
-        Which tasks: these and what they need; these and what needs them; just these.
-    executor : str, optional
-        Where tasks run whose author left it open.
-    durability : str, optional
-        Instead of the workflow's own.
-    base_run : str, optional
-        For ``from_`` and ``only``: the run whose outputs stand in for the tasks left out; the
-        newest that has them by default.
-    echo : bool
-        Whether printed output also goes where it would have gone.
-    """
-
-    to: Names = None
-    from_: Names = None
-    only: Names = None
-    executor: str | None = None
-    durability: str | None = None
-    base_run: str | None = None
-    echo: bool = True
 
 
 class Workflow:
@@ -400,7 +371,7 @@ class Workflow:
         """Compile and bind for a request; kept for the next run with the same selection."""
         from flowbuilder.api.launching import make_launch_plan
 
-        key = (_key(request.to), _key(request.from_), _key(request.only), request.executor)
+        key = request.selection_key
         container = self.container()
         found = self._launch_plans.get(key)
         if found is None or found.container is not container:
@@ -427,10 +398,6 @@ class Workflow:
         return f"<Workflow {self.name!r}: {tasks}{f', params {params}' if params else ''}>"
 
 
-def _key(names: Names) -> object:
-    return names if names is None or isinstance(names, str) else tuple(sorted(names))
-
-
 def _with_settings(task: TaskSpec, declared: TaskSpec, given: Mapping[str, object]) -> TaskSpec:
     """Let what ``@fb.task(...)`` says hold where ``add`` says nothing."""
     kept = {
@@ -454,38 +421,3 @@ def _parameter(name: str, value: object) -> Parameter:
         is_required=not has_default,
         default=default,
     )
-
-
-def parse_executor(value: str | None) -> ExecutorKind | None:
-    """Read an executor's name.
-
-    Raises
-    ------
-    FlowBuilderError
-        If there is no such executor, or it is not supported yet.
-    """
-    if value is None:
-        return None
-    known = [
-        kind.value for kind in ExecutorKind if kind not in {ExecutorKind.NATIVE, ExecutorKind.DASK}
-    ]
-    if value not in known:
-        raise FlowBuilderError(f"expected an executor out of {', '.join(known)}, found {value!r}")
-    return ExecutorKind(value)
-
-
-def parse_durability(value: str | None, default: Durability) -> Durability:
-    """Read a durability's name; None gives ``default``.
-
-    Raises
-    ------
-    FlowBuilderError
-        If there is no such durability.
-    """
-    if value is None:
-        return default
-    try:
-        return Durability(value)
-    except ValueError:
-        known = ", ".join(Durability)
-        raise FlowBuilderError(f"expected a durability out of {known}, found {value!r}") from None

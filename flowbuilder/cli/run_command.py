@@ -83,7 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _open_run(arguments: argparse.Namespace) -> tuple[Run, ServiceContainer]:
     from flowbuilder.api.loading import load
-    from flowbuilder.api.workflow import RunRequest
+    from flowbuilder.api.run_request import RunRequest
 
     _apply_settings(arguments)
     workflow = load(arguments.file, data_dir=arguments.data_dir)

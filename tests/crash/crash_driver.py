@@ -16,7 +16,7 @@ import crash_flows
 import flowbuilder as fb
 from flowbuilder.api.container import container_for
 from flowbuilder.api.resuming import prepare_resume
-from flowbuilder.api.workflow import RunRequest
+from flowbuilder.api.run_request import RunRequest
 from flowbuilder.errors import RecoveryError
 from flowbuilder.vocabulary import RunState
 
