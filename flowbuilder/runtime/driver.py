@@ -25,7 +25,7 @@ from flowbuilder.errors import (
 from flowbuilder.records import RunStateChanged
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.capture import slots
-from flowbuilder.runtime.executors.inline import format_error
+from flowbuilder.runtime.executors.inline import format_error, kind_of
 from flowbuilder.runtime.interrupts import InterruptGuard
 from flowbuilder.runtime.launch import Launcher
 from flowbuilder.runtime.live_run import LiveRun
@@ -37,7 +37,6 @@ from flowbuilder.vocabulary import (
     TASK_STATE_CODES,
     Durability,
     ExecutorKind,
-    FailureKind,
     RunState,
     TaskState,
 )
@@ -341,7 +340,7 @@ class Driver:
                 attempt,
                 start_ns,
                 monotonic_ns(),
-                kind=FailureKind.ERROR,
+                kind=kind_of(error),
                 error=error,
                 traceback=format_error(error),
             )

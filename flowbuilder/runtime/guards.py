@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 __all__ = ["find_guard"]
 
@@ -36,7 +37,8 @@ _GUARDS: dict[tuple[str, str], Guard] = {
     ("pandas", "Series"): _view_pandas,
     ("numpy", "ndarray"): _view_numpy,
 }
-_known: dict[type, Guard | None] = {}
+_PLAIN = frozenset({dict, list, tuple, set, frozenset, int, str})
+_known: WeakKeyDictionary[type, Guard | None] = WeakKeyDictionary()
 
 
 def find_guard(cls: type) -> Guard | None:
@@ -48,6 +50,8 @@ def find_guard(cls: type) -> Guard | None:
     cls : type
         The exact type of the output; subclasses of guarded types are guarded too.
     """
+    if cls in _PLAIN:
+        return None
     try:
         return _known[cls]
     except KeyError:

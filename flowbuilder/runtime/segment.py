@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from threading import get_ident
 from time import monotonic_ns
+from types import CoroutineType
 from typing import TYPE_CHECKING
 
 from flowbuilder.runtime.capture import Slot, slots
+from flowbuilder.runtime.executors.inline import not_awaited
 
 if TYPE_CHECKING:
     from flowbuilder.runtime.live_run import LiveRun
@@ -58,6 +60,8 @@ def run_segment(
                 output = function(*[values[source] for source in sources])
             if output.__class__ in _SCALARS:
                 values[instance] = output
+            elif output.__class__ is CoroutineType:
+                raise not_awaited(output, run.plan.tasks[instance].key)  # noqa: TRY301
             else:
                 keep_output(instance, output)
             end_ns = monotonic_ns()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import traceback
 from threading import get_ident
 from time import monotonic_ns
+from types import CoroutineType
 
 from flowbuilder.errors import RunCancelledError, TaskFailedError
 from flowbuilder.runtime.attempt import Attempt, Completion
@@ -13,7 +13,26 @@ from flowbuilder.runtime.capture import Slot, slots
 from flowbuilder.runtime.program import Program
 from flowbuilder.vocabulary import FailureKind
 
-__all__ = ["format_error", "perform", "unstarted"]
+__all__ = ["NotAwaitedError", "format_error", "kind_of", "not_awaited", "perform", "unstarted"]
+
+
+class NotAwaitedError(TaskFailedError):
+    """A task gave a coroutine instead of a value."""
+
+
+def not_awaited(output: CoroutineType[object, object, object], key: str) -> NotAwaitedError:
+    """Make the error for a coroutine as output, and close it."""
+    output.close()
+    return NotAwaitedError(
+        "expected a value, but the task returned a coroutine that nobody awaited",
+        task=key,
+        hint="declare the function with async def",
+    )
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """Tell what kind of failure an exception of a body is."""
+    return FailureKind.CONTRACT if isinstance(error, NotAwaitedError) else FailureKind.ERROR
 
 
 def perform(attempt: Attempt, program: Program) -> Completion:
@@ -35,11 +54,9 @@ def perform(attempt: Attempt, program: Program) -> Completion:
             context = attempt.context()
             context.captured_stdout = slot.captured_text
             value = program.call(context)
-        end_ns = monotonic_ns()
-        if inspect.iscoroutine(value):
-            value.close()
-            return _not_awaited(attempt, start_ns, end_ns)
-        return Completion(attempt, start_ns, end_ns, value)
+        if value.__class__ is CoroutineType:
+            raise not_awaited(value, run.plan.tasks[attempt.instance].key)  # noqa: TRY301
+        return Completion(attempt, start_ns, monotonic_ns(), value)
     except BaseException as error:
         # No longer the body: Ctrl-C waits until the driver looks.
         slots[thread] = outer
@@ -47,7 +64,7 @@ def perform(attempt: Attempt, program: Program) -> Completion:
             attempt,
             start_ns,
             monotonic_ns(),
-            kind=FailureKind.ERROR,
+            kind=kind_of(error),
             error=error,
             traceback=format_error(error),
         )
@@ -71,14 +88,3 @@ def format_error(error: BaseException) -> str:
     except Exception as broken:
         text = f"{type(error).__name__} (its text could not be made: {type(broken).__name__})\n"
     return text if len(text) <= 65_536 else text[:32_768] + "\n...\n" + text[-32_768:]
-
-
-def _not_awaited(attempt: Attempt, start_ns: int, end_ns: int) -> Completion:
-    error = TaskFailedError(
-        "expected a value, but the task returned a coroutine that nobody awaited",
-        task=attempt.run.plan.tasks[attempt.instance].key,
-        hint="declare the function with async def",
-    )
-    return Completion(
-        attempt, start_ns, end_ns, kind=FailureKind.CONTRACT, error=error, traceback=str(error)
-    )

@@ -7,13 +7,18 @@ from __future__ import annotations
 import threading
 from collections import deque
 from time import monotonic_ns
+from types import CoroutineType
 from typing import TYPE_CHECKING
 
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.capture import Slot, task_slot
-from flowbuilder.runtime.executors.inline import format_error, unstarted
+from flowbuilder.runtime.executors.inline import (
+    format_error,
+    kind_of,
+    not_awaited,
+    unstarted,
+)
 from flowbuilder.runtime.program import Program
-from flowbuilder.vocabulary import FailureKind
 
 if TYPE_CHECKING:
     import asyncio
@@ -115,13 +120,15 @@ async def _run_body(attempt: Attempt, program: Program) -> Completion:
     try:
         assert program.coroutine is not None
         value = await program.coroutine(attempt.context())
+        if value.__class__ is CoroutineType:
+            raise not_awaited(value, attempt.run.plan.tasks[attempt.instance].key)  # noqa: TRY301
         return Completion(attempt, start_ns, monotonic_ns(), value)
     except BaseException as error:
         return Completion(
             attempt,
             start_ns,
             monotonic_ns(),
-            kind=FailureKind.ERROR,
+            kind=kind_of(error),
             error=error,
             traceback=format_error(error),
         )
