@@ -28,7 +28,9 @@ class MeanDurations:
         self._means: dict[str, float] = {}
 
     def observe(self, code_key: str, duration_ns: float) -> None:
-        """Add one measurement."""
+        """Add one measurement; code without a key could be any, so it is not measured."""
+        if not code_key:
+            return
         mean = self._means.get(code_key)
         self._means[code_key] = (
             duration_ns if mean is None else mean + _WEIGHT * (duration_ns - mean)

@@ -1,74 +1,134 @@
-"""What ``auto`` means, and that the reason is told."""
+"""Which executor ``auto`` means, and what the measured durations say."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowbuilder.runtime.choice import SHORT_NS, MeanDurations, choose_executor
 from flowbuilder.runtime.program import Program, RemoteCall
 from flowbuilder.vocabulary import ExecutorKind
 
-
-async def wait(_context):
-    return None
-
-
-PLAIN = Program(function=int, code_key="plain")
-LEAVING = Program(call=str, remote=lambda _context: RemoteCall(int), code_key="leaving")
-WAITING = Program(coroutine=wait, code_key="waiting")
+AUTO, INLINE, THREAD = ExecutorKind.AUTO, ExecutorKind.INLINE, ExecutorKind.THREAD
+ASYNC, PROCESS = ExecutorKind.ASYNC, ExecutorKind.PROCESS
 
 
-def choose(program, wanted="auto", *, means=None, alone=False, timeout=False):
-    return choose_executor(
-        program,
-        ExecutorKind(wanted),
-        means or MeanDurations(),
-        may_block_driver=alone,
-        has_timeout=timeout,
-    )
+async def coroutine(_context):
+    """Do nothing."""
 
 
-def measured(duration_ns):
+def nothing():
+    """Do nothing."""
+
+
+PLAIN = Program(function=nothing, code_key="plain")
+AWAITED = Program(coroutine=coroutine, code_key="awaited")
+SLEEPING = Program(delay=lambda _c: 1.0, code_key="sleeping")
+LEAVING = Program(function=nothing, remote=lambda _c: RemoteCall(nothing), code_key="leaving")
+
+
+def means_of(mean_ns):
     means = MeanDurations()
-    means.observe("plain", duration_ns)
+    if mean_ns is not None:
+        for key in ("plain", "awaited", "sleeping", "leaving"):
+            means.observe(key, mean_ns)
     return means
 
 
+UNKNOWN, SHORT, LONG = None, 10_000.0, 80e6
+
+
 @pytest.mark.parametrize(
-    ("program", "options", "expected"),
+    ("program", "wanted", "mean_ns", "alone", "timeout", "expected"),
     [
-        (PLAIN, {}, "thread"),
-        (PLAIN, {"alone": True}, "inline"),
-        (PLAIN, {"alone": True, "timeout": True}, "thread"),
-        (PLAIN, {"means": measured(SHORT_NS / 2)}, "inline"),
-        (PLAIN, {"means": measured(SHORT_NS / 2), "timeout": True}, "thread"),
-        (PLAIN, {"means": measured(SHORT_NS * 2)}, "thread"),
-        (PLAIN, {"wanted": "thread", "alone": True}, "thread"),
-        (PLAIN, {"wanted": "process"}, "thread"),
-        (LEAVING, {"wanted": "process"}, "process"),
-        (LEAVING, {"means": measured(1e9)}, "thread"),
-        (WAITING, {}, "async"),
-        (WAITING, {"wanted": "inline", "alone": True}, "async"),
+        # auto: inline if known to be short, or alone on a caller's driver; else a thread.
+        (PLAIN, AUTO, SHORT, False, False, INLINE),
+        (PLAIN, AUTO, LONG, True, False, INLINE),
+        (PLAIN, AUTO, UNKNOWN, True, False, INLINE),
+        (PLAIN, AUTO, UNKNOWN, False, False, THREAD),
+        (PLAIN, AUTO, LONG, False, False, THREAD),
+        # A timeout needs a thread, whatever else.
+        (PLAIN, AUTO, SHORT, True, True, THREAD),
+        (PLAIN, INLINE, SHORT, True, True, THREAD),
+        # Asked for.
+        (PLAIN, INLINE, LONG, False, False, INLINE),
+        (PLAIN, INLINE, UNKNOWN, False, False, INLINE),
+        (PLAIN, THREAD, SHORT, True, False, THREAD),
+        (LEAVING, PROCESS, SHORT, True, False, PROCESS),
+        (LEAVING, PROCESS, SHORT, True, True, PROCESS),
+        (PLAIN, PROCESS, SHORT, True, False, THREAD),
+        # It never picks a process by itself.
+        (LEAVING, AUTO, LONG, False, False, THREAD),
+        # What waits needs no thread, whatever was asked for.
+        (AWAITED, AUTO, SHORT, True, False, ASYNC),
+        (AWAITED, INLINE, SHORT, True, False, ASYNC),
+        (AWAITED, THREAD, LONG, False, True, ASYNC),
+        (SLEEPING, AUTO, UNKNOWN, True, True, ASYNC),
     ],
 )
-def test_choice_follows_the_rule(program, options, expected):
-    executor, reason = choose(program, **options)
+def test_choice_by_rule(program, wanted, mean_ns, alone, timeout, expected):
+    kind, reason = choose_executor(
+        program, wanted, means_of(mean_ns), may_block_driver=alone, has_timeout=timeout
+    )
 
-    assert executor == expected
+    assert kind is expected
     assert reason
 
 
-def test_process_is_suggested_and_never_chosen_for_long_functions():
-    executor, reason = choose(PLAIN, means=measured(1e9))
+def test_long_function_is_told_what_would_help():
+    _, reason = choose_executor(
+        PLAIN, AUTO, means_of(LONG), may_block_driver=False, has_timeout=False
+    )
 
-    assert executor is ExecutorKind.THREAD
     assert "process would help" in reason
 
 
-def test_mean_follows_new_durations():
-    means = measured(1_000_000)
-    for _ in range(40):
-        means.observe("plain", 1_000)
+def test_choice_of_a_thread_instead_of_a_process_says_why():
+    _, reason = choose_executor(
+        PLAIN, PROCESS, means_of(None), may_block_driver=False, has_timeout=False
+    )
+
+    assert "cannot leave" in reason
+
+
+def test_mean_follows_recent_durations():
+    means = MeanDurations()
+    assert means.get("f") is None
+    assert not means.is_short("f")
+
+    means.observe("f", 40.0)
+    means.observe("f", 80.0)
+
+    assert means.get("f") == 50.0
+
+
+def test_one_long_run_ends_inline_execution_and_short_ones_bring_it_back():
+    means = means_of(SHORT)
+    means.observe("plain", 10e9)
+    assert not means.is_short("plain")
+
+    for _ in range(60):
+        means.observe("plain", SHORT)
 
     assert means.is_short("plain")
-    assert means.get("unknown") is None
+
+
+def test_programs_without_a_key_share_no_mean():
+    means = MeanDurations()
+
+    means.observe("", 1.0)
+
+    assert means.get("") is None
+    assert not means.is_short("")
+
+
+@given(st.lists(st.floats(0, 1e12), min_size=1, max_size=50))
+def test_mean_stays_within_what_was_measured(durations):
+    means = MeanDurations()
+    for duration in durations:
+        means.observe("f", duration)
+
+    low, high = min(durations), max(durations)
+    assert low * (1 - 1e-9) <= means.get("f") <= high * (1 + 1e-9)
+    assert means.is_short("f") == (means.get("f") < SHORT_NS)
