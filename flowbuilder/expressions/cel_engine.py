@@ -1,10 +1,9 @@
 """The one place that calls the CEL package: bounded going in, checked coming out, errors mapped.
 
-What the package does when it is not held back (all measured): some 200 ms to import, a stack
-overflow on a long chain of operators, minutes with the interpreter lock held in a comprehension
-over 1,000 elements, integers over 64 bits turned into floats, panics that are not `Exception`. So
-nothing reaches it before `outline` has counted the source and `to_plain` the values, and their
-product is within `MAX_COST`.
+What the package does when it is not held back (all measured): a stack overflow on a long chain of
+operators, minutes with the interpreter lock held in a comprehension over 1,000 elements, integers
+over 64 bits turned into floats, panics that are not `Exception`. So nothing reaches it before
+`outline` has counted the source and `to_plain` the values, and their product is within `MAX_COST`.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from flowbuilder.errors import ExpressionError
+from flowbuilder.expressions.cel_library import cel_library
 from flowbuilder.expressions.outline import Outline
 from flowbuilder.expressions.plain_values import MAX_INTEGER, Weight
 from flowbuilder.expressions.tokens import shorten
@@ -55,10 +55,9 @@ def compile_source(source: str, shown: str) -> _Program:
     ExpressionError
         If CEL does not accept it.
     """
-    import cel
-
+    cel = cel_library()
     try:
-        return cel.compile(source)
+        return cast("_Program", cel.compile(source))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 HEAVY = ("numpy", "pyarrow", "polars", "pandas", "duckdb", "numba", "dask", "tornado", "ipywidgets", "httpx", "rich",
-         "asyncio", "cel", "sklearn", "IPython")  # fmt: skip
+         "asyncio", "cel", "cel.cel", "sklearn", "IPython")  # fmt: skip
 LAYERS_OF_PLANNING = (
     "flowbuilder.definition",
     "flowbuilder.compile",
