@@ -5,8 +5,9 @@ of one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from flowbuilder.api.redaction import make_redactor
 from flowbuilder.api.run import Run
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["LaunchPlan", "make_launch_plan", "storable_params"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LaunchPlan:
+class LaunchPlan(msgspec.Struct, frozen=True, eq=False):
     """One selection of one workflow, compiled and bound; every run of it starts from here."""
 
     workflow: Workflow
@@ -35,7 +35,7 @@ class LaunchPlan:
     compiled: CompiledWorkflow
     bound: BoundPlan
     version: VersionHeader
-    known_options: dict[object, RunOptions] = field(default_factory=dict)
+    known_options: dict[object, RunOptions] = msgspec.field(default_factory=dict)
 
     def open(self, params: Mapping[str, object], request: RunRequest) -> Run:
         """Create a run.
@@ -54,6 +54,7 @@ class LaunchPlan:
 
             # Before the run exists: if there are none, there is no run.
             earlier = find_outputs(self, request.base_run)
+        self.container.open_endpoint()
         live = self.container.engine.open(self.bound, self.version, header, checked, options)
         if earlier is not None:
             earlier.fill(live)
