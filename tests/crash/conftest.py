@@ -197,7 +197,10 @@ class Chain:
             if missing > 0:
                 self.lost[run_id, key] = self.lost.get((run_id, key), 0) + missing
                 for _, _, _, ended_ns in ends[-missing:]:
-                    killed_ns = min(kill for kill in self.kills if kill > ended_ns)
+                    # A worker process may outlive its engine for a moment and still finish.
+                    killed_ns = min(
+                        (kill for kill in self.kills if kill > ended_ns), default=ended_ns
+                    )
                     self.lost_ages_ns.append(killed_ns - ended_ns)
 
     # -- judgement ---------------------------------------------------------------------------------
