@@ -87,7 +87,7 @@ def _write_key(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         try:
-            temporary.hardlink_to(path)
+            path.hardlink_to(temporary)
         except FileExistsError:
             pass
         except OSError:  # a file system without links

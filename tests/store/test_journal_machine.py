@@ -177,6 +177,8 @@ class JournalMachine(RuleBasedStateMachine):
         finally:
             with self.journal._group._lock:
                 connection.pragma("max_page_count", 2**30)
+        with suppress(StorageError):  # the flusher may have met the full disk too
+            self.run.notify()
 
     @precondition(lambda self: self.path is not None)
     @rule()
