@@ -536,5 +536,6 @@ def test_forked_child_does_not_answer_for_its_parent(engine, runtime):
     process.kill()
     process.wait()
 
-    with pytest.raises(EndpointError, match="refused"):
+    # Which of the two depends on how far the system is with closing the socket.
+    with pytest.raises(EndpointError, match="refused|reset by peer"):
         connect(entry, timeout_s=5)
