@@ -15,6 +15,8 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
+from msgspec.structs import replace
+
 from flowbuilder.config import DATA_DIR_NAME, Settings, find_data_dir, load_settings
 from flowbuilder.errors import StorageError
 from flowbuilder.plugins.registry import Registry
@@ -32,6 +34,7 @@ __all__ = [
     "container_for",
     "forget_containers",
     "is_current",
+    "live_containers",
     "session_settings",
 ]
 
@@ -84,6 +87,7 @@ class ServiceContainer:
         )
         self._registry: Registry | None = None
         self._endpoint: Callable[[], None] | None = None
+        self._endpoint_lock = threading.Lock()
         self._is_closed = False
         self.generation = _generation
 
@@ -112,10 +116,13 @@ class ServiceContainer:
         """Let other processes control and read the runs of this one. Does nothing the second
         time.
         """
-        if self._endpoint is None:
-            from flowbuilder.api.host import serve_endpoint
+        if self._endpoint is not None:
+            return
+        from flowbuilder.api.host import serve_endpoint
 
-            self._endpoint = serve_endpoint(self)
+        with self._endpoint_lock:
+            if self._endpoint is None:
+                self._endpoint = serve_endpoint(self)
 
     def close(self) -> None:
         """End the engine, flush the journal, give up the owner lock."""
@@ -151,7 +158,8 @@ def container_for(flow_file: Path | None, data_dir: str | Path | None = None) ->
     settings = load_settings(start, **{**session_settings, **given})
     store = find_data_dir(flow_file, settings.data_dir)
     with _lock:
-        key = (store, repr(settings))
+        # Whether somebody named the store or it was found makes no difference.
+        key = (store, repr(replace(settings, data_dir=None, sources={})))
         found = _containers.get(key)
         if found is None or found.engine.is_stale:
             folder = start if start.is_dir() else start.parent
@@ -164,6 +172,11 @@ def container_for(flow_file: Path | None, data_dir: str | Path | None = None) ->
 def is_current(container: ServiceContainer) -> bool:
     """Whether a container may be used for new runs: same settings, usable engine."""
     return container.generation == _generation and not container.engine.is_stale
+
+
+def live_containers() -> list[ServiceContainer]:
+    """List the containers of this process that can be used."""
+    return [found for found in list(_containers.values()) if not found.engine.is_stale]
 
 
 def forget_containers() -> None:

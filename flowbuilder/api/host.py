@@ -13,6 +13,7 @@ from flowbuilder.runtime.live_run import LiveRun
 
 if TYPE_CHECKING:
     from flowbuilder.api.container import ServiceContainer
+    from flowbuilder.runtime.engine import Engine
 
 __all__ = ["ContainerHost", "serve_endpoint"]
 
@@ -96,14 +97,14 @@ class ContainerHost:
             raise EndpointError("expected 'bindings' to be a map of parameter to variable")
         bound = {str(name): _variable(str(variable)) for name, variable in bindings.items()}
         workflow = load(Path(path), data_dir=self._container.data_dir)
-        names = {
-            word: cast("list[str] | None", request.get(word)) for word in ("to", "from", "only")
-        }
+        executor = request.get("executor")
+        if not isinstance(executor, str | None):
+            raise EndpointError(f"expected 'executor' to be text, found {executor!r}")
         wanted = RunRequest(
-            to=names["to"],
-            from_=names["from"],
-            only=names["only"],
-            executor=cast("str | None", request.get("executor")),
+            to=_names(request, "to"),
+            from_=_names(request, "from"),
+            only=_names(request, "only"),
+            executor=executor,
         )
         run = workflow.open_run(wanted, {**params, **bound})
         run.begin()
@@ -173,18 +174,25 @@ class ContainerHost:
         return {**_state_of(live), "workflow": live.workflow, "counts": counts, "tasks": tasks}
 
     def _live(self, run_id: str) -> LiveRun:
-        run = self._container.engine.live.get(run_id)
-        if run is None:
-            raise EndpointError(f"expected a live run of this process, found {run_id!r}")
-        return run
+        for engine in self._engines():
+            run = engine.live.get(run_id)
+            if run is not None:
+                return run
+        raise EndpointError(f"expected a live run of this process, found {run_id!r}")
 
     def _known(self, run_id: str) -> LiveRun:
-        run = self._container.engine.known.get(run_id)
-        if run is None:
-            raise EndpointError(
-                f"expected a run this process still holds in memory, found {run_id!r}"
-            )
-        return run
+        for engine in self._engines():
+            run = engine.known.get(run_id)
+            if run is not None:
+                return run
+        raise EndpointError(f"expected a run this process still holds in memory, found {run_id!r}")
+
+    def _engines(self) -> list[Engine]:
+        """List this container's engine, then the others a run started here may belong to."""
+        from flowbuilder.api.container import live_containers
+
+        others = [found.engine for found in live_containers() if found is not self._container]
+        return [self._container.engine, *others]
 
 
 def _state_of(live: LiveRun) -> dict[str, object]:
@@ -216,6 +224,16 @@ def _shape(value: object) -> dict[str, object]:
         "rows": int(rows if rows is not None else len(cast("Any", value))),
         "columns": [str(column) for column in columns],
     }
+
+
+def _names(request: Mapping[str, object], word: str) -> list[str] | None:
+    value = request.get(word)
+    if value is None:
+        return None
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise EndpointError(f"expected {word!r} to be names of tasks, found {value!r}")
+    return names
 
 
 def _count(request: Mapping[str, object], name: str, default: int) -> int:
