@@ -537,5 +537,5 @@ def test_forked_child_does_not_answer_for_its_parent(engine, runtime):
     process.wait()
 
     # Which of the two depends on how far the system is with closing the socket.
-    with pytest.raises(EndpointError, match="refused|reset by peer"):
+    with pytest.raises(EndpointError, match=r"refused|reset by peer"):
         connect(entry, timeout_s=5)
