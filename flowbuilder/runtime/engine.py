@@ -151,7 +151,12 @@ class Engine:
             created = self._created(run, resumed=True, reasons=reasons)
             run.journal = self.journal.adopt_run(header.run_id, created, run.recorder)
             run.recorder.attach(run.journal.notify)
-        restore(run)
+        try:
+            restore(run)
+        except BaseException:
+            if run.journal is not None:
+                run.journal.close()
+            raise
         self._admit(run)
         return run
 

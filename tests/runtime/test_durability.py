@@ -9,8 +9,9 @@ import pytest
 from flowbuilder.errors import StorageError
 from flowbuilder.records import AttemptBlock, AttemptStarted, RunStateChanged
 from flowbuilder.runtime.engine import Engine, EngineOptions
+from flowbuilder.runtime.live_run import RunOptions
 from flowbuilder.runtime.program import Program
-from flowbuilder.testing import plan_of
+from flowbuilder.testing import bind, plan_of
 from flowbuilder.vocabulary import Durability, RunState, TaskState
 
 
@@ -23,10 +24,14 @@ class FakeJournal:
         self.syncs = 0
         self.fail_after = None
         self.source = None
+        self.is_closed = False
 
     def open_run(self, _version, _header, _created, source):
         self.source = source
         return self
+
+    def adopt_run(self, _run_id, _created, source):
+        return self.open_run(None, None, None, source)
 
     def notify(self):
         """Do nothing: only what somebody waits for is written."""
@@ -39,6 +44,7 @@ class FakeJournal:
             self.on_disk.extend(self.source.take())
 
     def close(self):
+        self.is_closed = True
         with self.lock:
             self.on_disk.extend(self.source.take())
 
@@ -231,3 +237,19 @@ def test_failing_journal_of_one_run_does_not_release_the_others(bench, tmp_path)
     assert {run.finished for run in runs} == {RunState.FAILED}
     engine.close()
     bench.engine = before
+
+
+def test_run_that_cannot_be_restored_is_let_go(bench, journal):
+    header = bench.open(plan_of("a")).header
+
+    with pytest.raises(ZeroDivisionError):
+        bench.engine.reopen(
+            bind(plan_of("a")),
+            header,
+            {},
+            RunOptions(),
+            reasons={},
+            restore=lambda _run: 1 // 0,
+        )
+
+    assert journal.is_closed
