@@ -127,6 +127,16 @@ class Chain:
     def journal(self):
         return open_journal(self.folder / "store")
 
+    @staticmethod
+    def _states_once_dead(journal):
+        # A child that was being started shares the lock until its exec, so wait a moment for it.
+        deadline = time.monotonic() + 2.0
+        while True:
+            states = {summary.run_id: summary.state for summary in journal.list_runs(limit=10_000)}
+            if RunState.RUNNING not in states.values() or time.monotonic() > deadline:
+                return states
+            threading.Event().wait(0.01)
+
     def examine_kill(self):
         """Look at the journal between two lives."""
         if not (self.folder / "store" / "journal.db").exists() and not self.runs():
@@ -136,7 +146,7 @@ class Chain:
         begun, kill_ns = self.runs(), self.kills[-1]
         found = Settled(kill_ns, {})
         try:
-            states = {summary.run_id: summary.state for summary in journal.list_runs(limit=10_000)}
+            states = self._states_once_dead(journal)
             assert RunState.RUNNING not in states.values(), "a killed owner counts as alive"
             self._check_acknowledged_ends(states)
             for run_id, (tag, durability) in begun.items():
