@@ -59,6 +59,8 @@ def control_run(
     except EndpointError:
         # A run that goes on may end, and its process with it, before the answer is sent.
         state = container.journal.find_run(summary.run_id).state
-        if state not in _REACHED.get(action, ()):
+        # After the end of its run a task runs no more, whatever became of it.
+        reached = FINAL_RUN_STATES if task is not None else _REACHED.get(action, ())
+        if state not in reached:
             raise
         return {"run_id": summary.run_id, "state": state.value}
