@@ -45,7 +45,9 @@ class ReadTask(TaskType):
     values, text as str. With ``package`` the path starts in the folder of an installed Python
     package, which is found but not imported.
 
-    Notes ----- CSV columns are typed by their content; only an empty unquoted field is missing, so
+    Notes
+    -----
+    CSV columns are typed by their content; only an empty unquoted field is missing, so
     a quoted empty text, ``NA`` and ``NaN`` keep their meaning unless ``options.na`` lists them.
     """
 
