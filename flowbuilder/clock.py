@@ -14,7 +14,7 @@ import msgspec
 __all__ = ["Anchor", "Clock", "SystemClock"]
 
 
-class Anchor(msgspec.Struct, frozen=True):
+class Anchor(msgspec.Struct, frozen=True, gc=False):
     """One instant read on both clocks.
 
     Parameters

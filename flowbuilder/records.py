@@ -27,12 +27,15 @@ __all__ = [
     "AttemptBlock",
     "AttemptFailed",
     "AttemptFinished",
+    "AttemptRows",
     "AttemptStarted",
     "Event",
     "LogChunk",
+    "Record",
     "RecordSource",
     "ResourceAllocated",
     "RetryScheduled",
+    "Row",
     "RunCreated",
     "RunHeader",
     "RunStateChanged",
@@ -59,8 +62,8 @@ class Absent:
 ABSENT: Final = Absent()
 
 
-class Event(msgspec.Struct, kw_only=True, tag_field="kind", omit_defaults=True):
-    """One immutable fact. ``seq`` orders a run; it and ``run_id`` are filled in by the journal."""
+class Event(msgspec.Struct, kw_only=True, tag_field="kind", omit_defaults=True, gc=False):
+    """One immutable fact, plain data that the garbage collector need not look at. ``seq`` orders a run; it and ``run_id`` are filled in by the journal."""
 
     run_id: str = ""
     seq: int = -1
@@ -287,10 +290,44 @@ class AttemptBlock:
         return len(self.instances)
 
 
+Row = tuple[int, int, int, int, int, int, int, object]
+"""instance, attempt, state code, worker, ready, start, end (ns), small output."""
+
+
+class AttemptRows(msgspec.Struct, gc=False):
+    """A few finished attempts, row by row, in the order they finished: columns pay off later."""
+
+    rows: list[Row]
+    """Outputs as in `AttemptBlock`."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_block(self) -> AttemptBlock:
+        """Give the same as columns."""
+        instances, attempts, states, workers, readies, starts, ends, outputs = zip(
+            *self.rows, strict=True
+        )
+        return AttemptBlock(
+            instances=array("i", instances),
+            attempts=array("i", attempts),
+            states=array("B", states),
+            workers=array("h", workers),
+            readies_ns=array("q", readies),
+            starts_ns=array("q", starts),
+            ends_ns=array("q", ends),
+            outputs=None if all(output is None for output in outputs) else outputs,
+        )
+
+
+Record = AttemptBlock | AttemptRows | Event
+"""What a live run hands to the journal."""
+
+
 class RecordSource(Protocol):
     """Where the journal fetches a live run's new facts."""
 
-    def take(self) -> list[AttemptBlock | Event]:
+    def take(self) -> list[Record]:
         """Return everything recorded since the last call, oldest first, and forget it.
 
         Called by one thread at a time, while other threads go on recording.
@@ -321,7 +358,7 @@ class VersionHeader(msgspec.Struct, frozen=True, kw_only=True):
     """How the plan was selected (``to``, ``from``, ``only``), to compile it again on resume."""
 
 
-class RunHeader(msgspec.Struct, frozen=True, kw_only=True):
+class RunHeader(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is known of a run before anything happened in it."""
 
     run_id: str

@@ -58,10 +58,10 @@ class Attempt:
         self.token = CancelToken()
         self.is_elsewhere = False
         """Whether an executor has it, which gives the units back when the body has really ended."""
-        self.timers: list[Timer] = []
+        self.timers: tuple[Timer, ...] = ()
         """Of the attempt: its timeout, the grace after it."""
-        self._held: list[tuple[Pool, int]] = []
-        self.on_kill: Callable[[str], None] | None = None
+        self._held: list[tuple[Pool, int]] | None = None
+        self.on_kill: Callable[[Attempt, str], None] | None = None
         """Stops the work for sure (asynchronous tasks and worker processes); None on threads."""
 
     def context(self) -> AttemptContext:
@@ -99,13 +99,14 @@ class Attempt:
         """Release the units while a run nested in this attempt uses them; call the result to take
         them back.
         """
-        lent = list(self._held)
+        held = self._held or []
+        lent = list(held)
         self.give_back()
 
         def take_back() -> None:
             for pool, units in lent:
                 pool.acquire(units)
-                self._held.append((pool, units))
+                held.append((pool, units))
 
         return take_back
 
@@ -114,7 +115,7 @@ class Attempt:
         self.token.cancel(reason)
         if self.on_kill is not None:
             try:
-                self.on_kill(reason)
+                self.on_kill(self, reason)
             except Exception:
                 # The driver has others to stop; this one is abandoned after its grace.
                 _LOG.exception("an attempt could not be killed")

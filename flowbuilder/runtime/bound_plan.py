@@ -118,7 +118,7 @@ def _direct_calls(programs: Sequence[Program]) -> list[DirectCall | None]:
 
 def _direct_call(program: Program) -> DirectCall | None:
     function = program.function
-    if function is None:
+    if function is None or program.coroutine is not None:
         return None
     arguments = program.arguments
     if not arguments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 
@@ -13,19 +14,31 @@ __all__ = ["CancelToken"]
 _LOG = logging.getLogger(__name__)
 
 
+_lock = threading.Lock()
+"""Held for a few instructions, never while a callback runs; so one serves all tokens."""
+
+
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 - whoever held it does not exist in a forked child
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 class CancelToken:
     """Tells an attempt to stop. Thread-safe; once cancelled, for ever.
 
-    The lock and the event are made only when somebody waits, because most attempts never do.
+    The event and the list are made only when somebody waits, because most attempts never do.
     """
 
-    __slots__ = ("_callbacks", "_event", "_lock", "reason")
+    __slots__ = ("_callbacks", "_event", "reason")
 
     def __init__(self) -> None:
         self.reason = ""
-        self._lock = threading.Lock()
         self._event: threading.Event | None = None
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] | tuple[()] = ()
 
     @property
     def is_cancelled(self) -> bool:
@@ -39,11 +52,11 @@ class CancelToken:
 
     def cancel(self, reason: str = "cancelled") -> None:
         """Ask to stop. Callbacks run on the calling thread, each once; later calls do nothing."""
-        with self._lock:
+        with _lock:
             if self.reason:
                 return
             self.reason = reason
-            callbacks, self._callbacks = self._callbacks, []
+            callbacks, self._callbacks = self._callbacks, ()
             if self._event is not None:
                 self._event.set()
         for callback in callbacks:
@@ -57,19 +70,19 @@ class CancelToken:
         """Call ``callback`` when cancelled; at once if it already happened. It must be quick and
         must not raise.
         """
-        with self._lock:
+        with _lock:
             if not self.reason:
-                self._callbacks.append(callback)
+                self._callbacks = [*self._callbacks, callback]
                 return
         callback()
 
     def forget_callbacks(self) -> None:
         """Let go of the callbacks of an attempt that ended; they may hold its run in memory."""
-        self._callbacks.clear()
+        self._callbacks = ()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Sleep until cancelled or ``timeout_s`` passed; return whether it was cancelled."""
-        with self._lock:
+        with _lock:
             if self.reason:
                 return True
             if self._event is None:

@@ -10,6 +10,7 @@ all of them.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -50,6 +51,9 @@ _CANCELLED = TASK_STATE_CODES[TaskState.CANCELLED]
 _SLICE_NS = 5_000_000
 """How long one run may keep a driver busy before it looks at messages, timers and other runs."""
 
+_BEGUN_A_TURN = 64
+"""Runs begun in a turn: what is under way comes first, so that little is at once."""
+
 _NEVER_NS = 1 << 62
 _LONGEST_WAIT_S = 3600.0
 
@@ -75,8 +79,10 @@ class Driver:
         "_breaking_in",
         "_ending",
         "_guard",
+        "_is_woken",
         "_launcher",
         "_outcomes",
+        "_submitted",
         "inbox",
         "is_shared",
         "services",
@@ -92,6 +98,8 @@ class Driver:
         self.timers = Timers()
         self._guard: InterruptGuard | None = None
         self._ending: dict[LiveRun, RunState] = {}
+        self._submitted: deque[LiveRun] = deque()
+        self._is_woken = False
         self._breaking_in = ""
         self._outcomes = Outcomes(self)
         self._launcher = Launcher(self, self._outcomes)
@@ -103,7 +111,7 @@ class Driver:
         try:
             self._prepare(run)
             run.driver = self
-            while run.early:
+            while isinstance(run.early, list) and run.early:
                 run.early.pop(0)(self)
         except Exception as error:
             run.driver = self
@@ -127,9 +135,9 @@ class Driver:
 
     def rescue(self, run: LiveRun) -> LiveRun:
         """Cancel a run whose own driver was torn away by an exception between two steps."""
-        for timer in run.timers:
+        for timer in run.timers or ():
             timer.run = timer.action = None
-        run.timers.clear()
+        run.timers = None
         lost, run.driver = run.driver, self
         while lost is not None and not lost.inbox.empty():
             self.inbox.put(lost.inbox.get())
@@ -176,6 +184,13 @@ class Driver:
         """Whether nothing of the runs it drove is left: no timers, no messages."""
         return not self.timers and self.inbox.empty()
 
+    def submit(self, run: LiveRun) -> None:
+        """Have a run begun soon, behind those submitted before. Called from other threads."""
+        self._submitted.append(run)
+        if not self._is_woken:
+            self._is_woken = True
+            self.inbox.put(_wake)
+
     def serve(self, should_stop: Callable[[], bool]) -> None:
         """Drive whatever comes through the inbox until ``should_stop``."""
         self.thread = get_ident()
@@ -193,12 +208,8 @@ class Driver:
 
     def _wait_for_messages(self) -> set[LiveRun]:
         touched: set[LiveRun] = set()
-        timeout = None
-        due_ns = self.timers.next_ns
-        if due_ns is not None:
-            timeout = min(max(0.0, (due_ns - monotonic_ns()) / 1e9), _LONGEST_WAIT_S)
         try:
-            message: Message | None = self.inbox.get(timeout=timeout)
+            message: Message | None = self.inbox.get(timeout=self._patience_s())
         except Empty:
             message = None
         while message is not None:
@@ -209,7 +220,20 @@ class Driver:
                 break
         while (action := self.timers.pop_due(monotonic_ns())) is not None:
             self._perform(action, touched)
+        # Lowered before the look: who submits later wakes again.
+        self._is_woken = False
+        for _ in range(min(len(self._submitted), _BEGUN_A_TURN)):
+            touched.add(self.begin(self._submitted.popleft()))
         return touched
+
+    def _patience_s(self) -> float | None:
+        """Say how long to wait for a message."""
+        if self._submitted:
+            return 0.0
+        due_ns = self.timers.next_ns
+        if due_ns is None:
+            return None
+        return min(max(0.0, (due_ns - monotonic_ns()) / 1e9), _LONGEST_WAIT_S)
 
     def _handle(self, message: Message, touched: set[LiveRun]) -> None:
         if isinstance(message, Completion):
@@ -366,7 +390,7 @@ class Driver:
         attempt.stop(reason)
         due_ns = monotonic_ns() + (GRACE_NS if can_hear else 0)
         timer = self.at(due_ns, attempt.run, lambda: self._outcomes.abandon(attempt))
-        attempt.timers.append(timer)
+        attempt.timers += (timer,)
 
     def pause(self, run: LiveRun) -> LiveRun:
         """Start nothing new until resumed. Runs on the driver."""
@@ -501,7 +525,7 @@ class Driver:
         self.services.forget(run.run_id)
         if run.timers:
             self.timers.drop_all(run)
-        while run.on_finish:
+        while isinstance(run.on_finish, list) and run.on_finish:
             try:
                 run.on_finish.pop()()
             except Exception:
@@ -536,6 +560,10 @@ class Driver:
                 codes[instance] = _CANCELLED
         run.frontier.remaining = 0
         self._ending[run] = RunState.FAILED
+
+
+def _wake() -> None:
+    """Do nothing but wake the driver."""
 
 
 def is_untouched(run: LiveRun) -> bool:

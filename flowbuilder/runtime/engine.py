@@ -267,7 +267,7 @@ class Engine:
             # A task on that thread may wait for the run.
             self.services.threads.call(lambda _worker: self._drive_apart(run))
         else:
-            driver.inbox.put(partial(driver.begin, run))
+            driver.submit(run)
 
     def _drive_apart(self, run: LiveRun) -> None:
         try:
@@ -325,27 +325,14 @@ class Engine:
     ) -> None:
         if run.finished is not None:
             return
-        if run.driver is None:
-            run.early.append(request)
-            if not self._take_back(run, request):
-                return
+        if run.driver is None and run.ask_early(request):
+            return
         driver = run.require_driver()
         if driver.thread == get_ident():
             driver.inbox.put(partial(request, driver))
             run.must_look = True
             return
         _await_answer(run, driver, request, in_body)
-
-    @staticmethod
-    def _take_back(run: LiveRun, request: Callable[[Driver], LiveRun]) -> bool:
-        """Whether a request came too late for the beginning of the run, and nobody has seen it."""
-        if run.driver is None:
-            return False
-        try:
-            run.early.remove(request)
-        except ValueError:
-            return False
-        return True
 
     def close(self) -> None:
         """Cancel what lives, end all threads and processes. The journal stays open for its owner

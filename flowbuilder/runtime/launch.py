@@ -185,7 +185,8 @@ class Launcher:
         run.attempts[instance] = number
         now = monotonic_ns()
         attempt = Attempt(run, instance, number, executor, now)
-        attempt.hold(held)
+        if held:
+            attempt.hold(held)
         run.in_flight[instance] = attempt
         run.executors[instance] = (executor, reason)
         started = AttemptStarted(
@@ -213,7 +214,7 @@ class Launcher:
         if task.timeout_s is not None:
             due_ns = monotonic_ns() + to_ns(task.timeout_s)
             timer = driver.at(due_ns, run, lambda: self._time_out(run, attempt))
-            attempt.timers.append(timer)
+            attempt.timers += (timer,)
         if program.delay is not None:
             self._delay(run, attempt, program)
         elif attempt.executor is ExecutorKind.INLINE:
@@ -260,7 +261,7 @@ class Launcher:
                 self._outcomes.complete(Completion(attempt, start_ns, monotonic_ns()))
             return run
 
-        def kill(reason: str) -> None:
+        def kill(attempt: Attempt, reason: str) -> None:
             error = TaskTimeoutError("the pause was cut short") if reason == "timeout" else None
             run.require_driver().inbox.put(
                 Completion(attempt, start_ns, monotonic_ns(), kind=FailureKind.ERROR, error=error)

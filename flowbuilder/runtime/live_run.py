@@ -5,13 +5,13 @@ anyone may read it.
 from __future__ import annotations
 
 import bisect
-import contextlib
+import os
 import threading
 import time
 from array import array
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -43,6 +43,21 @@ if TYPE_CHECKING:
     from flowbuilder.store.ports import JournalRun
 
 __all__ = ["NOT_SET", "LiveRun", "RunOptions", "TaskFailure"]
+
+_lists_lock = threading.Lock()
+"""Held to make a list that most runs never need, or to append to it."""
+
+
+Item = TypeVar("Item")
+
+
+def _renew_lock() -> None:
+    global _lists_lock  # noqa: PLW0603 - whoever held it does not exist in a forked child
+    _lists_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 _ONE = array("i", (1,))
 PENDING = TASK_STATE_CODES[TaskState.PENDING]
@@ -191,9 +206,9 @@ class LiveRun:
         self.blocked: dict[str, list[tuple[int, int]]] = {}
         """Pool -> heap of (-rank, instance) that wait for units of it."""
         self.pending_saves = 0
-        self.timers: set[Timer] = set()
+        self.timers: set[Timer] | None = None
         self.settled_from: dict[int, str] = {}
-        self.early: list[Callable[[Driver], LiveRun]] = []
+        self.early: list[Callable[[Driver], LiveRun]] | tuple[()] = ()
         """Requests made before a driver took charge; it carries them out first."""
         self.is_claimed = False
         """Whether somebody drives it or will; a run is driven once."""
@@ -208,7 +223,7 @@ class LiveRun:
         self.finished: RunState | None = None
         self.driver: Driver | None = None
         self.journal: JournalRun | None = None
-        self.on_finish: list[Callable[[], None]] = []
+        self.on_finish: list[Callable[[], None]] | tuple[()] = ()
         self._log_bytes: dict[tuple[int, int], int] = {}
         self.recorder = Recorder()
         self.frontier = Frontier(plan, self.state_codes, self.in_flight, self.waiting)
@@ -434,20 +449,41 @@ class LiveRun:
 
     def at_end(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the run has ended, on the driver's thread or at once."""
+        with _lists_lock:
+            if isinstance(self.on_finish, tuple):
+                self.on_finish = []
         self.on_finish.append(callback)
         # The end may have come before the callback was there; whoever takes it out calls it.
-        if self.is_final:
-            with contextlib.suppress(ValueError):
-                self.on_finish.remove(callback)
-                callback()
+        if self.is_final and _take_out(self.on_finish, callback):
+            callback()
 
     def not_at_end(self, callback: Callable[[], None]) -> None:
         """Take a callback out again, if it is still there."""
-        with contextlib.suppress(ValueError):
-            self.on_finish.remove(callback)
+        _take_out(self.on_finish, callback)
+
+    def ask_early(self, request: Callable[[Driver], LiveRun]) -> bool:
+        """Leave a request for the driver that will take charge; return False if there is one by
+        now that has not seen it.
+        """
+        with _lists_lock:
+            if isinstance(self.early, tuple):
+                self.early = []
+        self.early.append(request)
+        return self.driver is None or not _take_out(self.early, request)
 
     def require_driver(self) -> Driver:
         """Give the driver of a run that has begun."""
         if self.driver is None:
             raise InternalError("the run has no driver")
         return self.driver
+
+
+def _take_out(items: list[Item] | tuple[()], item: Item) -> bool:
+    """Whether an item was still in a list that others empty; if so it is out now."""
+    if isinstance(items, tuple):
+        return False
+    try:
+        items.remove(item)
+    except ValueError:
+        return False
+    return True

@@ -124,9 +124,9 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     condition : callable
         Evaluates ``when``; may raise.
     function, arguments : callable, sequence
-        If set, ``call(context)`` equals ``function(*values)``, where an `InputSlot` stands for an
-        upstream output and anything
-        else for itself: lets inline segments skip the context.
+        If set, ``call(context)`` equals ``function(*values)``, and ``coroutine(context)`` awaits
+        it, where an `InputSlot` stands for an upstream output and anything else for itself: lets
+        executors skip the context.
     code_key : str
         Same for programs whose durations should be averaged together.
     owns_output : bool

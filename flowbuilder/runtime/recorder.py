@@ -8,23 +8,47 @@ bytecode that the interpreter does not divide.
 
 from __future__ import annotations
 
+import os
 import threading
 from array import array
 from collections.abc import Callable
-from itertools import repeat
+from itertools import cycle, repeat
 from operator import is_not
 
-from flowbuilder.records import AttemptBlock, AttemptStarted, Event, LogChunk
+from flowbuilder.records import (
+    AttemptBlock,
+    AttemptRows,
+    AttemptStarted,
+    Event,
+    LogChunk,
+    Record,
+    Row,
+)
 from flowbuilder.store.small_outputs import small_output
+from flowbuilder.vocabulary import TASK_STATE_CODES, TaskState
 
-__all__ = ["Recorder", "Row", "Segment"]
+__all__ = ["Recorder", "Segment"]
 
-Row = tuple[int, int, int, int, int, int, int, object]
-"""instance, attempt, state code, worker, ready, start, end (ns), small output."""
+_SUCCEEDED = TASK_STATE_CODES[TaskState.SUCCEEDED]
+_FEW = 16
+"""Up to so many attempts are handed over as rows: columns would cost more than they save."""
 
 _MAX_CHUNK = 65_536
 _MEETING = 1_024
 """How much of the text before is looked at for secrets that were printed in pieces."""
+
+
+_log_locks = [threading.Lock() for _ in range(16)]
+_next_lock = cycle(range(len(_log_locks)))
+
+
+def _renew_locks() -> None:
+    # Whoever held one does not exist in a forked child.
+    _log_locks[:] = [threading.Lock() for _ in _log_locks]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Segment:
@@ -65,7 +89,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self._items: list[Row | Event | Segment] = []
-        self._log_lock = threading.Lock()
+        # One of a few: thousands of runs live at once, and printing holds it for an instant.
+        self._log_lock = _log_locks[next(_next_lock)]
         self._segment: Segment | None = None
         self._notify: Callable[[], None] = _nobody
         self.started: dict[int, AttemptStarted] = {}
@@ -155,7 +180,7 @@ class Recorder:
         segment.is_open = False
         self._segment = None
 
-    def take(self) -> list[AttemptBlock | Event]:
+    def take(self) -> list[Record]:
         """Hand over everything recorded since the last call, oldest first."""
         # Looked at before the items, so that whatever a start followed is among these; shown behind
         # them.
@@ -167,21 +192,26 @@ class Recorder:
             # behind it.
             kept = [item for item in items if isinstance(item, Segment) and item.is_open]
             self._items[:count] = kept
-        pieces: list[AttemptBlock | Event] = []
+        pieces: list[Record] = []
         rows: list[Row] = []
         for item in items:
             if isinstance(item, tuple):
                 rows.append(item)
                 continue
+            if isinstance(item, Segment):
+                done = len(item.ends)
+                if item.taken < done <= item.taken + _FEW:
+                    rows.extend(_segment_rows(item, done))
+                    continue
             if rows:
-                pieces.append(_block(rows))
+                pieces.append(_together(rows))
                 rows = []
             if isinstance(item, Segment):
-                pieces.extend(self._segment_pieces(item))
+                pieces.extend(_segment_pieces(item, done))
             else:
                 pieces.append(item)
         if rows:
-            pieces.append(_block(rows))
+            pieces.append(_together(rows))
         if started:
             # An attempt that ended between the two looks needs no start.
             ended = {item[:2] for item in items if isinstance(item, tuple)}
@@ -192,45 +222,50 @@ class Recorder:
             )
         return pieces
 
-    def _segment_pieces(self, segment: Segment) -> list[AttemptBlock | Event]:
-        taken, done = segment.taken, len(segment.ends)
-        first, last = segment.first + taken, segment.first + done
-        if taken == done:
-            # No progress since the last look: the current task is not a short one, so show that it
-            # runs.
-            if segment.is_open and last < segment.last and segment.shown != last:
-                segment.shown = last
-                start_ns = segment.ends[-1] if segment.ends else segment.start_ns
-                return [
-                    AttemptStarted(instance=last, attempt=1, executor="inline", time_ns=start_ns)
-                ]
-            return []
-        segment.taken = done
-        block = AttemptBlock(
-            instances=array("i", range(first, last)),
-            ends_ns=array("q", segment.ends[taken:done]),
-            outputs=_encode_outputs(segment.values[first:last], segment.encoded, first),
-            first_start_ns=segment.ends[taken - 1] if taken else segment.start_ns,
-        )
-        return [block]
+
+def _segment_rows(segment: Segment, done: int) -> list[Row]:
+    """Give the few attempts of a segment that ended since the last look."""
+    taken, ends = segment.taken, segment.ends
+    segment.taken = done
+    start = ends[taken - 1] if taken else segment.start_ns
+    rows: list[Row] = []
+    for place in range(taken, done):
+        instance, end = segment.first + place, ends[place]
+        value, encoded = segment.values[instance], segment.encoded
+        small = encoded[instance] if instance in encoded else small_output(value)
+        rows.append((instance, 1, _SUCCEEDED, 0, start, start, end, small))
+        start = end
+    return rows
+
+
+def _segment_pieces(segment: Segment, done: int) -> list[Record]:
+    taken = segment.taken
+    first, last = segment.first + taken, segment.first + done
+    if taken == done:
+        # No progress since the last look: the current task is not a short one, so show that it
+        # runs.
+        if segment.is_open and last < segment.last and segment.shown != last:
+            segment.shown = last
+            start_ns = segment.ends[-1] if segment.ends else segment.start_ns
+            return [AttemptStarted(instance=last, attempt=1, executor="inline", time_ns=start_ns)]
+        return []
+    segment.taken = done
+    block = AttemptBlock(
+        instances=array("i", range(first, last)),
+        ends_ns=array("q", segment.ends[taken:done]),
+        outputs=_encode_outputs(segment.values[first:last], segment.encoded, first),
+        first_start_ns=segment.ends[taken - 1] if taken else segment.start_ns,
+    )
+    return [block]
 
 
 def _nobody() -> None:
     """Stand in until a journal is attached."""
 
 
-def _block(rows: list[Row]) -> AttemptBlock:
-    instances, attempts, states, workers, readies, starts, ends, outputs = zip(*rows, strict=True)
-    return AttemptBlock(
-        instances=array("i", instances),
-        attempts=array("i", attempts),
-        states=array("B", states),
-        workers=array("h", workers),
-        readies_ns=array("q", readies),
-        starts_ns=array("q", starts),
-        ends_ns=array("q", ends),
-        outputs=None if all(output is None for output in outputs) else outputs,
-    )
+def _together(rows: list[Row]) -> AttemptRows | AttemptBlock:
+    found = AttemptRows(rows)
+    return found if len(rows) <= _FEW else found.to_block()
 
 
 def _encode_outputs(

@@ -60,6 +60,8 @@ class Timers:
     def add(self, due_ns: int, run: LiveRun, action: Action) -> Timer:
         """Have ``action`` called at a monotonic instant, unless the run ends before."""
         timer = Timer(run, action)
+        if run.timers is None:
+            run.timers = set()
         run.timers.add(timer)
         heapq.heappush(self._heap, (due_ns, next(self._sequence), timer))
         return timer
@@ -68,7 +70,8 @@ class Timers:
         """Forget a timer; nothing if it is done."""
         if timer.run is None:
             return
-        timer.run.timers.discard(timer)
+        if timer.run.timers:
+            timer.run.timers.discard(timer)
         timer.run = timer.action = None
         self._dead += 1
         if self._dead > _FEW and 2 * self._dead > len(self._heap):
@@ -78,7 +81,7 @@ class Timers:
 
     def drop_all(self, run: LiveRun) -> None:
         """Forget the timers of a run."""
-        for timer in list(run.timers):
+        for timer in list(run.timers or ()):
             self.drop(timer)
 
     def pop_due(self, now_ns: int) -> Action | None:
@@ -89,6 +92,7 @@ class Timers:
         timer = heapq.heappop(self._heap)[2]
         action, run = timer.action, timer.run
         assert run is not None
-        run.timers.discard(timer)
+        if run.timers:
+            run.timers.discard(timer)
         timer.run = timer.action = None
         return action

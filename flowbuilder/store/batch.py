@@ -8,8 +8,15 @@ from zlib import crc32
 
 import apsw
 
-from flowbuilder.records import ArtifactStored, AttemptBlock, Event, RunCreated, WorkflowCreated
-from flowbuilder.store.codec import HEADER_KIND, Row, encode_header, encode_record, encode_version
+from flowbuilder.records import (
+    ArtifactStored,
+    Event,
+    Record,
+    RunCreated,
+    VersionHeader,
+    WorkflowCreated,
+)
+from flowbuilder.store.codec import HEADER_KIND, Row, encode_header, encode_records, encode_version
 from flowbuilder.store.live_run import LiveRun
 from flowbuilder.store.progress import ProgressRow, encode_progress
 
@@ -44,16 +51,17 @@ class Batch:
 
     def add_records(self, run: LiveRun, is_new_workflow: Callable[[str], bool]) -> None:
         """Encode everything taken from a run that joined, and fold it into the run's progress."""
-        if not any(map(_is_storable, run.taken)):
+        records = [record for record in run.taken if isinstance(record, Event) or len(record)]
+        if not records:
             return
         projection = run.projection
         if run.header is not None and run.version is not None:
             self.rows.append(encode_header(run.header))
-            self._add_version(run, is_new_workflow)
-        for record in run.taken:
-            if not _is_storable(record):
-                continue
-            self.rows.append(encode_record(run.run_id, projection.next_seq, record))
+            fact = self._add_version(run.version, is_new_workflow, records[0])
+            if fact is not None:
+                records.insert(1, fact)
+        self.rows.extend(encode_records(run.run_id, projection.next_seq, records))
+        for record in records:
             projection.fold(record)
             if isinstance(record, ArtifactStored):
                 self.artifacts.append(_artifact_row(run.run_id, record))
@@ -67,20 +75,15 @@ class Batch:
         self.progress[:] = [row for row in self.progress if row.run_id != run_id]
         self.artifacts[:] = [row for row in self.artifacts if row[0] != run_id]
 
-    def _add_version(self, run: LiveRun, is_new_workflow: Callable[[str], bool]) -> None:
-        version = run.version
-        assert version is not None
+    def _add_version(
+        self, version: VersionHeader, is_new_workflow: Callable[[str], bool], first: Record
+    ) -> WorkflowCreated | None:
         is_known = any(row[0] == version.plan_id for row in self.versions)
         if is_known or not is_new_workflow(version.plan_id):
-            return
+            return None
         self.versions.append(encode_version(version))
-        if not any(isinstance(record, WorkflowCreated) for record in run.taken):
-            first = run.taken[0]
-            time_ns = first.monotonic_ns if isinstance(first, RunCreated) else 0
-            fact = WorkflowCreated(
-                fingerprint=version.fingerprint, name=version.name, time_ns=time_ns
-            )
-            run.taken.insert(1, fact)
+        time_ns = first.monotonic_ns if isinstance(first, RunCreated) else 0
+        return WorkflowCreated(fingerprint=version.fingerprint, name=version.name, time_ns=time_ns)
 
     def _add_snapshot(self, run: LiveRun) -> None:
         projection = run.projection
@@ -93,10 +96,6 @@ class Batch:
 def seal_snapshot(run_id: str, seq: int, states: bytes) -> int:
     """Compute the checksum of a snapshot and its place."""
     return crc32(states, crc32(f"{run_id} {seq}".encode()))
-
-
-def _is_storable(record: AttemptBlock | Event) -> bool:
-    return not isinstance(record, AttemptBlock) or len(record) > 0
 
 
 def _artifact_row(run_id: str, record: ArtifactStored) -> tuple[object, ...]:

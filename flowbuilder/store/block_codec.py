@@ -21,6 +21,7 @@ __all__ = [
     "encode_block",
     "first_of_range",
     "instances_of",
+    "known_code",
     "state_codes_of",
     "unfold_block",
 ]
@@ -165,6 +166,11 @@ def state_codes_of(columns: BlockColumns) -> bytes:
     if columns.s is None:
         return bytes([SUCCEEDED_CODE]) * columns.n
     return columns.s.translate(_KNOWN_CODES)
+
+
+def known_code(code: int) -> int:
+    """Give a state code, or that of ``unknown`` for one of a newer version."""
+    return code if 0 <= code < len(TASK_STATES) else _UNKNOWN_CODE
 
 
 def unfold_block(columns: BlockColumns, run_id: str, first_seq: int) -> Iterator[AttemptFinished]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -12,7 +12,9 @@ from flowbuilder.errors import StorageError
 from flowbuilder.records import (
     EVENT_TYPES,
     AttemptBlock,
+    AttemptRows,
     Event,
+    Record,
     RunHeader,
     UnknownEvent,
     VersionHeader,
@@ -24,20 +26,24 @@ from flowbuilder.store.extensions import (
     from_extension,
     to_extension,
 )
+from flowbuilder.store.pack_codec import MAX_PACKED, encode_pack, is_packable, unfold_pack
 
 __all__ = [
     "BLOCK_KIND",
     "HEADER_KIND",
     "HEADER_SEQ",
+    "PACK_KIND",
     "RECORD_VERSION",
     "Row",
     "check_seal",
+    "count_of",
     "damaged_row",
     "decode_header",
     "decode_row",
     "decode_version",
     "encode_header",
     "encode_record",
+    "encode_records",
     "encode_version",
     "seal_row",
 ]
@@ -46,6 +52,7 @@ RECORD_VERSION: Final = 1
 """Version of the bodies written here: raised by a change of meaning, not by a new field."""
 
 BLOCK_KIND: Final = "block"
+PACK_KIND: Final = "pack"
 HEADER_KIND: Final = "header"
 HEADER_SEQ: Final = -1
 """Place of a run's header row: before its first record, counting for none."""
@@ -81,8 +88,47 @@ _header_decoder = msgspec.msgpack.Decoder(RunHeader, ext_hook=from_extension)
 _version_decoder = msgspec.msgpack.Decoder(VersionHeader)
 
 
-def encode_record(run_id: str, seq: int, record: AttemptBlock | Event) -> Row:
+def encode_records(run_id: str, seq: int, records: Sequence[Record]) -> Iterator[Row]:
+    """Encode records that begin at ``seq``, in as few rows as is cheap: small ones that follow each
+    other share one.
+    """
+    start, count = 0, len(records)
+    while start < count:
+        end = start
+        while end < count and end - start < MAX_PACKED and is_packable(records[end]):
+            end += 1
+        if end - start < 2 and not isinstance(records[start], AttemptRows):
+            rows = [encode_record(run_id, seq, records[start])]
+            start += 1
+        else:
+            rows = _encode_together(run_id, seq, records[start:end])
+            start = end
+        yield from rows
+        seq = rows[-1].first_seq + rows[-1].n
+
+
+def _encode_together(run_id: str, seq: int, records: Sequence[Record]) -> list[Row]:
+    try:
+        body = encode_pack(records)
+    except ENCODING_ERRORS:
+        # One value that msgpack cannot hold must not cost the others.
+        rows: list[Row] = []
+        for record in records:
+            rows.append(encode_record(run_id, seq, record))
+            seq += rows[-1].n
+        return rows
+    return [seal_row(run_id, seq, sum(map(count_of, records)), PACK_KIND, body)]
+
+
+def count_of(record: Record) -> int:
+    """Say how many facts a record holds."""
+    return 1 if isinstance(record, Event) else len(record)
+
+
+def encode_record(run_id: str, seq: int, record: Record) -> Row:
     """Encode one record that begins at ``seq``; what msgpack cannot hold is replaced by text."""
+    if isinstance(record, AttemptRows):
+        record = record.to_block()
     if isinstance(record, AttemptBlock):
         return seal_row(run_id, seq, len(record), BLOCK_KIND, encode_block(record))
     if isinstance(record, UnknownEvent):
@@ -181,12 +227,28 @@ def decode_row(row: Row) -> Iterator[Event]:
     try:
         if row.kind == BLOCK_KIND:
             yield from unfold_block(decode_block(row.body), row.run_id, row.first_seq)
+        elif row.kind == PACK_KIND:
+            yield from _unfold_pack(row)
         elif row.n:
             yield _decode_event(row)
     except (msgspec.MsgspecError, ValueError) as error:
         if row.schema_version <= RECORD_VERSION:
             raise damaged_row(row, str(error)) from error
         yield _unknown(row)
+
+
+def _unfold_pack(row: Row) -> Iterator[Event]:
+    count = 0
+    for event in unfold_pack(
+        row.body,
+        row.run_id,
+        row.first_seq,
+        lambda kind, body, seq: _decode_event(row._replace(kind=kind, body=body, first_seq=seq)),
+    ):
+        yield event
+        count += 1
+    if count != row.n:
+        raise ValueError(f"expected {row.n} records in a pack, found {count}")
 
 
 def _decode_event(row: Row) -> Event:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flowbuilder.errors import FlowBuilderError, InternalError, StorageError
-from flowbuilder.records import AttemptBlock, Event, RunHeader, VersionHeader
+from flowbuilder.records import Record, RunHeader, VersionHeader
 from flowbuilder.store.ports import LiveSource
 from flowbuilder.store.projection import Projection
 
@@ -31,8 +30,8 @@ class LiveRun:
         Where new records come from.
     run_id : str
         Full run id.
-    begin : callable
-        Makes the projection at the first flush, off the path of the caller.
+    projection : Projection, optional
+        The progress of an adopted run; that of a new one is made at its first flush.
     version, header : VersionHeader, RunHeader or None
         What a new run has to store before its first record; None for an adopted run.
     pos : int
@@ -41,7 +40,6 @@ class LiveRun:
 
     __slots__ = (
         "__weakref__",
-        "_begin",
         "_group",
         "_projection",
         "failure",
@@ -61,21 +59,20 @@ class LiveRun:
         group: GroupCommit,
         source: LiveSource,
         run_id: str,
-        begin: Callable[[], Projection],
         *,
+        projection: Projection | None = None,
         version: VersionHeader | None = None,
         header: RunHeader | None = None,
         pos: int = 0,
     ) -> None:
         self._group = group
-        self._begin = begin
-        self._projection: Projection | None = None
+        self._projection = projection
         self.source = source
         self.run_id = run_id
         self.version = version
         self.header = header
         self.pos = pos
-        self.taken: list[AttemptBlock | Event] = []
+        self.taken: list[Record] = []
         """Fetched from the source, not yet on disk."""
         self.is_dirty = False
         self.is_closing = False
@@ -86,7 +83,9 @@ class LiveRun:
     def projection(self) -> Projection:
         """The run's progress, made on first use."""
         if self._projection is None:
-            self._projection = self._begin()
+            assert self.version is not None
+            assert self.header is not None
+            self._projection = Projection.of_new_run(self.version, self.header)
         return self._projection
 
     def notify(self) -> None:

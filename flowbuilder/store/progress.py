@@ -13,7 +13,7 @@ from flowbuilder.vocabulary import FINAL_RUN_STATES, TASK_STATES, RunState
 __all__ = ["Progress", "ProgressRow", "decode_progress", "encode_progress"]
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Progress(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """How far a run has come: a fold of its records. Stored by position: append fields only."""
 
     run_id: str
@@ -37,7 +37,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     anchor_wall_ns: int = 0
     anchor_monotonic_ns: int = 0
     """The two clocks of the process that drives the run, read at once."""
-    counts: list[int] = []
+    counts: tuple[int, ...] = ()
     """TaskRuns per state, by state code."""
     last_seq: int = -1
 

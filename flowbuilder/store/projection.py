@@ -17,8 +17,10 @@ from msgspec.structs import replace
 from flowbuilder.records import (
     AttemptBlock,
     AttemptFinished,
+    AttemptRows,
     AttemptStarted,
     Event,
+    Record,
     RetryScheduled,
     RunCreated,
     RunHeader,
@@ -51,6 +53,16 @@ class Projection:
         State code per instance.
     """
 
+    __slots__ = (
+        "_saved",
+        "_undo",
+        "counts",
+        "next_seq",
+        "progress",
+        "snapshot_seq",
+        "states",
+    )
+
     def __init__(self, progress: Progress, states: bytearray) -> None:
         self.progress = progress
         self.states = states
@@ -59,8 +71,9 @@ class Projection:
             self.counts[code] = states.count(code)
         self.next_seq = progress.last_seq + 1
         self.snapshot_seq = self.next_seq
-        self._undo: list[tuple[int | array[int], bytes | bytearray]] = []
-        self._saved: tuple[Progress, list[int], int, int, int] | None = None
+        self._undo: list[tuple[int | array[int], bytes | bytearray]] | None = None
+        """Places of `states` and what stood there; None while nothing can be undone."""
+        self._saved: tuple[Progress, tuple[int, ...], int, int, int] | None = None
 
     @classmethod
     def of_new_run(cls, version: VersionHeader, header: RunHeader) -> Projection:
@@ -90,7 +103,7 @@ class Projection:
         self._undo = []
         self._saved = (
             self.progress,
-            self.counts[:],
+            tuple(self.counts),
             self.next_seq,
             self.snapshot_seq,
             len(self.states),
@@ -99,25 +112,29 @@ class Projection:
     def keep(self) -> None:
         """Make everything since `mark` final. May be repeated."""
         self._saved = None
-        self._undo = []
+        self._undo = None
 
     def undo(self) -> None:
         """Go back to `mark`. May be repeated."""
         if self._saved is None:
             return
-        for place, old in reversed(self._undo):
+        for place, old in reversed(self._undo or ()):
             if isinstance(place, int):
                 self.states[place : place + len(old)] = old
             else:
                 for instance, code in reversed(list(zip(place, old, strict=False))):
                     self.states[instance] = code
         self.progress, counts, self.next_seq, self.snapshot_seq, length = self._saved
-        self.counts = counts[:]
+        self.counts = list(counts)
         del self.states[length:]
 
-    def fold(self, record: AttemptBlock | Event) -> None:
+    def fold(self, record: Record) -> None:
         """Take in the next record."""
-        if isinstance(record, AttemptBlock):
+        if isinstance(record, AttemptRows):
+            for row in record.rows:
+                self._put_state(row[0], row[2])
+            self.next_seq += len(record)
+        elif isinstance(record, AttemptBlock):
             self._fold_block(record)
             self.next_seq += len(record)
         else:
@@ -128,7 +145,7 @@ class Projection:
         """Give the row as it is now."""
         return replace(
             self.progress,
-            counts=self.counts[:],
+            counts=tuple(self.counts),
             last_seq=self.next_seq - 1,
             task_count=len(self.states),
             updated_wall_ns=time.time_ns(),
@@ -143,18 +160,30 @@ class Projection:
         if first >= 0:
             self._grow(first + count)
             old: bytes | bytearray = bytes(self.states[first : first + count])
-            self._undo.append((first, old))
+            if self._undo is not None:
+                self._undo.append((first, old))
             self.states[first : first + count] = new
         else:
             self._grow(max(block.instances) + 1)
             old = self._replace_states(block.instances, new)
         self._count(old, new)
 
+    def _put_state(self, instance: int, code: int) -> None:
+        self._grow(instance + 1)
+        states, counts = self.states, self.counts
+        old = states[instance]
+        if self._undo is not None:
+            self._undo.append((instance, bytes((old,))))
+        states[instance] = code
+        counts[old] -= 1
+        counts[code] += 1
+
     def _replace_states(self, instances: array[int], new: bytes) -> bytearray:
         # Row by row, because an instance may finish twice in one block; what it was is noted before
         # it changes.
         old = bytearray()
-        self._undo.append((instances, old))
+        if self._undo is not None:
+            self._undo.append((instances, old))
         states = self.states
         note = old.append
         for instance, code in zip(instances, new, strict=True):
@@ -183,9 +212,7 @@ class Projection:
             code = task_state_code(event)
             instance = getattr(event, "instance", -1)
             if code is not None and instance >= 0:
-                self._grow(instance + 1)
-                instances = array("i", [instance])
-                self._count(self._replace_states(instances, bytes([code])), bytes([code]))
+                self._put_state(instance, code)
 
     def _begin_life(self, event: RunCreated) -> None:
         self.progress = replace(

@@ -39,7 +39,6 @@ from flowbuilder.store.forks import leak, watch_forks
 from flowbuilder.store.group_commit import GroupCommit
 from flowbuilder.store.live_run import LiveRun
 from flowbuilder.store.ports import LiveSource, RunSummary, SavedRun, TailPage
-from flowbuilder.store.projection import Projection
 from flowbuilder.store.reading import (
     PooledReaders,
     Readers,
@@ -133,7 +132,6 @@ class SqliteJournal:
             self._group,
             source,
             header.run_id,
-            lambda: Projection.of_new_run(version, header),
             version=version,
             header=header,
         )
@@ -159,7 +157,7 @@ class SqliteJournal:
                 )
             with storage_errors("write", self.path):
                 pos, projection = adopt(connection, run_id, created, self._is_alive)
-            run = LiveRun(self._group, source, run_id, lambda: projection, pos=pos)
+            run = LiveRun(self._group, source, run_id, projection=projection, pos=pos)
             self._group.live[run_id] = run
         return run
 

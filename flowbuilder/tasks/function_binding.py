@@ -7,7 +7,7 @@ through `PythonTask.run`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,9 +94,13 @@ class FunctionBinding:
         if way.order is not None:
             values = [values[index] for index in way.order]
         if way.is_async:
-            awaited = cast("Callable[..., Awaitable[object]]", way.function)
-            self._calls.coroutines[instance] = (awaited, values)
-            return Program(coroutine=self._calls.await_direct, condition=condition, code_key=target)
+            return Program(
+                coroutine=self._calls.await_direct,
+                condition=condition,
+                function=way.function,
+                arguments=values,
+                code_key=target,
+            )
         return Program(
             call=self._call,
             remote=self._calls.send_direct if way.is_given else self._remote,

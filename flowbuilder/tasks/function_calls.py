@@ -28,8 +28,6 @@ class FunctionCalls:
 
     def __init__(self, bound: BoundTasks, functions: Mapping[str, _Function]) -> None:
         self.functions = functions
-        self.coroutines: dict[int, tuple[Callable[..., Awaitable[object]], Sequence[object]]] = {}
-        """Instance -> a directly called ``async def`` and its arguments."""
         self._bound = bound
 
     def call_direct(self, context: AttemptContext) -> object:
@@ -40,8 +38,9 @@ class FunctionCalls:
 
     async def await_direct(self, context: AttemptContext) -> object:
         """Await an ``async def`` directly."""
-        function, arguments = self.coroutines[context.instance]
-        return await function(*_values(context, arguments))
+        program = self._bound.programs[context.instance]
+        function = cast("Callable[..., Awaitable[object]]", program.function)
+        return await function(*_values(context, program.arguments))
 
     def send_direct(self, context: AttemptContext) -> RemoteCall:
         """Describe a direct call for a worker process."""

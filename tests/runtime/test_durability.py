@@ -7,11 +7,11 @@ import threading
 import pytest
 
 from flowbuilder.errors import StorageError
-from flowbuilder.records import AttemptBlock, AttemptStarted, RunStateChanged
+from flowbuilder.records import AttemptStarted, RunStateChanged
 from flowbuilder.runtime.engine import Engine, EngineOptions
 from flowbuilder.runtime.live_run import RunOptions
 from flowbuilder.runtime.program import Program
-from flowbuilder.testing import bind, plan_of
+from flowbuilder.testing import bind, plan_of, rows_of
 from flowbuilder.vocabulary import Durability, RunState, TaskState
 
 
@@ -50,8 +50,8 @@ class FakeJournal:
 
     def has_end(self, instance):
         with self.lock:
-            blocks = [piece for piece in self.on_disk if isinstance(piece, AttemptBlock)]
-        return any(instance in block.instances for block in blocks)
+            rows = [row for piece in self.on_disk for row in rows_of(piece)]
+        return any(instance == row[0] for row in rows)
 
     def has_start(self, instance):
         with self.lock:
@@ -128,9 +128,8 @@ def test_retried_parent_is_on_disk_with_its_last_attempt(bench, journal):
     def child(_):
         attempts = [
             (attempt, state)
-            for block in journal.on_disk
-            if isinstance(block, AttemptBlock)
-            for attempt, state in zip(block.attempts, block.states, strict=True)
+            for piece in journal.on_disk
+            for _instance, attempt, state, *_ in rows_of(piece)
         ]
         seen.extend(attempts)
 

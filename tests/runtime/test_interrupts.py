@@ -23,12 +23,12 @@ ROUNDS = r"""
 import gc, json, random, signal, sys, threading, time
 from pathlib import Path
 from flowbuilder.ids import new_run_id
-from flowbuilder.records import AttemptBlock, RunHeader, RunStateChanged, VersionHeader
+from flowbuilder.records import RunHeader, RunStateChanged, VersionHeader
 from flowbuilder.runtime.capture import slots
 from flowbuilder.runtime.engine import Engine, EngineOptions
 from flowbuilder.runtime.live_run import RunOptions
 from flowbuilder.runtime.program import Program
-from flowbuilder.testing import bind
+from flowbuilder.testing import bind, rows_of
 from flowbuilder.testing.plans import plan_from_parents
 from flowbuilder.vocabulary import TASK_STATES, Durability, RunState, TaskState
 
@@ -130,11 +130,9 @@ for number in range(rounds):
     rows = {}
     states = []
     for piece in run.recorder.take():
-        if isinstance(piece, AttemptBlock):
-            for place, instance in enumerate(piece.instances):
-                code = 4 if piece.states is None else piece.states[place]
-                rows.setdefault(instance, []).append(TASK_STATES[code])
-        elif isinstance(piece, RunStateChanged):
+        for instance, _attempt, code, *_ in rows_of(piece):
+            rows.setdefault(instance, []).append(TASK_STATES[code])
+        if isinstance(piece, RunStateChanged):
             states.append(piece.state)
     for instance in range(count):
         state = TaskState(run.state(instance))

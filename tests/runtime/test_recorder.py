@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from flowbuilder.records import (
     ABSENT,
-    AttemptBlock,
     AttemptStarted,
     LogChunk,
     RetryScheduled,
@@ -19,6 +18,7 @@ from flowbuilder.records import (
 )
 from flowbuilder.runtime.recorder import Recorder
 from flowbuilder.store.small_outputs import small_output
+from flowbuilder.testing import rows_of
 from flowbuilder.vocabulary import TASK_STATE_CODES, TaskState
 
 SUCCEEDED = TASK_STATE_CODES[TaskState.SUCCEEDED]
@@ -28,25 +28,11 @@ FAILED = TASK_STATE_CODES[TaskState.FAILED]
 def unfold(pieces):
     """Turn blocks into rows: (instance, attempt, state, start, end, output)."""
     for piece in pieces:
-        if not isinstance(piece, AttemptBlock):
+        rows = rows_of(piece)
+        if not rows:
             yield piece
-            continue
-        start = piece.first_start_ns
-        for place, instance in enumerate(piece.instances):
-            end = piece.ends_ns[place]
-            output = None if piece.outputs is None else piece.outputs[place]
-            if piece.is_chained:
-                yield (instance, 1, SUCCEEDED, start, end, output)
-                start = end
-            else:
-                yield (
-                    instance,
-                    piece.attempts[place],
-                    piece.states[place],
-                    piece.starts_ns[place],
-                    end,
-                    output,
-                )
+        for instance, attempt, state, _worker, _ready, start, end, output in rows:
+            yield (instance, attempt, state, start, end, output)
 
 
 class Model:
@@ -251,7 +237,7 @@ def test_slow_task_of_a_segment_is_shown_as_started_once():
     third = model.recorder.take()
 
     assert [(item.instance, item.time_ns) for item in first] == [(0, 5)]
-    assert [list(item.instances) for item in second] == [[0]]
+    assert [row[0] for item in second for row in item.rows] == [0]
     assert [(item.instance, item.time_ns) for item in third] == [(1, 9)]
 
 

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from flowbuilder.errors import FlowBuilderError
-from flowbuilder.records import AttemptBlock
 from flowbuilder.runtime.live_run import NOT_SET
 from flowbuilder.runtime.program import Program
+from flowbuilder.testing import rows_of
 from flowbuilder.testing.plans import plan_from_parents
 from flowbuilder.vocabulary import (
     FINAL_TASK_STATES,
@@ -154,10 +154,7 @@ class Storm:
         assert not self.early
         rows = {}
         for piece in run.recorder.take():
-            if not isinstance(piece, AttemptBlock):
-                continue
-            for place, instance in enumerate(piece.instances):
-                code = 4 if piece.is_chained else piece.states[place]
+            for instance, _attempt, code, *_ in rows_of(piece):
                 rows.setdefault(instance, []).append(TASK_STATES[code])
         for instance, code in enumerate(run.state_codes):
             *earlier, last = rows[instance]

@@ -34,7 +34,8 @@ class IoLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._waiting: deque[tuple[Attempt, Program]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Attempt, asyncio.Task[None]] = {}
+        self._kill = self._kill_task  # one bound method for all attempts
         self._is_woken = False
 
     def submit(self, attempt: Attempt, program: Program) -> None:
@@ -73,10 +74,11 @@ class IoLoop:
 
         asyncio.set_event_loop(loop)
         loop.run_forever()
-        for task in list(self._tasks):
+        left = list(self._tasks.values())
+        for task in left:
             task.cancel()
-        if self._tasks:
-            loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
@@ -90,48 +92,48 @@ class IoLoop:
                 # A task cancelled before its first step would never report.
                 _report(unstarted(attempt))
                 continue
-            task = loop.create_task(_perform(attempt, program))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-            def kill(
-                _reason: str,
-                task: asyncio.Task[None] = task,
-                loop: asyncio.AbstractEventLoop = loop,
-            ) -> None:
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(task.cancel)
-
-            attempt.on_kill = kill
+            task = loop.create_task(self._perform(attempt, program))
+            self._tasks[attempt] = task
+            attempt.on_kill = self._kill
             if attempt.token.reason:  # between the first look and ``on_kill``
                 loop.call_soon(task.cancel)
 
+    def _kill_task(self, attempt: Attempt, _reason: str) -> None:
+        loop, task = self._loop, self._tasks.get(attempt)
+        if loop is not None and task is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(task.cancel)
 
-async def _perform(attempt: Attempt, program: Program) -> None:
-    # Not in one function: a frame that holds its own exception is a cycle.
-    _report(await _run_body(attempt, program))
-
-
-async def _run_body(attempt: Attempt, program: Program) -> Completion:
-    if attempt.token.is_cancelled:
-        return unstarted(attempt)
-    start_ns = attempt.start_ns = monotonic_ns()
-    task_slot.set(Slot(attempt.run, attempt.instance, attempt.number))
-    try:
-        assert program.coroutine is not None
-        value = await program.coroutine(attempt.context())
-        if value.__class__ is CoroutineType:
-            raise not_awaited(value, attempt.run.plan.tasks[attempt.instance].key)  # noqa: TRY301
-        return Completion(attempt, start_ns, monotonic_ns(), value)
-    except BaseException as error:
-        return Completion(
-            attempt,
-            start_ns,
-            monotonic_ns(),
-            kind=kind_of(error),
-            error=error,
-            traceback=format_error(error),
-        )
+    async def _perform(self, attempt: Attempt, program: Program) -> None:
+        start_ns = attempt.start_ns = monotonic_ns()
+        run = attempt.run
+        task_slot.set(Slot(run, attempt.instance, attempt.number))
+        try:
+            if attempt.token.reason:
+                _report(unstarted(attempt))
+                return
+            if program.function is not None:
+                body = program.function(*run.arguments_of(program.arguments))
+            else:
+                assert program.coroutine is not None
+                body = program.coroutine(attempt.context())
+            value = await body  # type: ignore[misc]
+            if value.__class__ is CoroutineType:
+                raise not_awaited(value, run.plan.tasks[attempt.instance].key)  # noqa: TRY301
+            _report(Completion(attempt, start_ns, monotonic_ns(), value))
+        except BaseException as error:
+            # Reported from here: a frame that holds its own exception is a cycle.
+            _report(
+                Completion(
+                    attempt,
+                    start_ns,
+                    monotonic_ns(),
+                    kind=kind_of(error),
+                    error=error,
+                    traceback=format_error(error),
+                )
+            )
+        finally:
+            del self._tasks[attempt]
 
 
 def _report(completion: Completion) -> None:

@@ -58,7 +58,7 @@ class ProcessExecutor:
                 )
             )
             return
-        attempt.on_kill = ticket.kill
+        attempt.on_kill = lambda _attempt, reason: ticket.kill(reason)
         if attempt.token.is_cancelled:
             ticket.kill(attempt.token.reason)
 
