@@ -24,9 +24,10 @@ from flowbuilder.runtime.capture import slots, task_slot
 from flowbuilder.runtime.engine import Engine, EngineOptions
 from flowbuilder.runtime.machine import cpu_budget
 from flowbuilder.runtime.services import ErrorReport
-from flowbuilder.store.local_artifacts import LocalArtifactStore
+from flowbuilder.store.artifact_opening import open_artifacts
 from flowbuilder.store.opening import open_journal
 from flowbuilder.store.ownership import Owners
+from flowbuilder.store.ports import ArtifactStore
 from flowbuilder.store.sqlite_journal import SqliteJournal
 
 __all__ = [
@@ -69,7 +70,8 @@ class ServiceContainer:
         self.is_in_memory = self.journal.path is None
         self._owner = Owners(None if self.is_in_memory else data_dir).acquire()
         scratch = self._scratch()
-        self.artifacts = LocalArtifactStore(
+        self.artifacts: ArtifactStore = open_artifacts(
+            "" if settings.artifacts is None else settings.artifacts.text,
             scratch if self.is_in_memory else data_dir,
             max_bytes=settings.max_artifact_bytes,
             max_store_bytes=settings.max_store_bytes,

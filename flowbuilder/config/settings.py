@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from flowbuilder.config.files import FileTable, read_project_table, read_user_table
+from flowbuilder.config.urls import StoreUrl, read_artifacts_url, read_journal_url
 from flowbuilder.config.values import (
     choice_reader,
     parse_size,
@@ -43,6 +44,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     data_dir : Path or None
         Store directory; None leaves it to `find_data_dir`.
+    journal : StoreUrl or None
+        Server that keeps the journal (``postgresql://...``); None means a file in ``data_dir``.
+    artifacts : StoreUrl or None
+        Where outputs are kept (``s3://bucket/prefix``, ``file:///folder``); None means
+        ``data_dir``.
     workers : int or None
         Threads that run tasks; None means what the machine allows.
     durability : Durability or None
@@ -66,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     data_dir: Path | None = None
+    journal: StoreUrl | None = None
+    artifacts: StoreUrl | None = None
     workers: int | None = None
     durability: Durability | None = None
     policy: Policy = Policy.LOCAL
@@ -80,6 +88,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "data_dir": read_path,
+    "journal": read_journal_url,
+    "artifacts": read_artifacts_url,
     "workers": read_count,
     "durability": choice_reader(Durability),
     "policy": choice_reader(Policy),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +13,12 @@ import pytest
 
 from flowbuilder.ids import new_run_id
 from flowbuilder.records import AttemptBlock, Event, RunCreated, RunHeader, VersionHeader
+from flowbuilder.store.ports import Journal
 from flowbuilder.store.sqlite_journal import SqliteJournal
 from flowbuilder.vocabulary import TASK_STATE_CODES, TaskState
+from tests.store.artifact_places import ArtifactPlace, FolderPlace, LocalPlace, ObjectPlace
+from tests.store.journal_places import JournalPlace, MemoryPlace, SqlitePlace
+from tests.store.object_server import object_server
 
 
 class ListSource:
@@ -112,15 +116,36 @@ def alive() -> set[str]:
     return {"engine"}
 
 
+def _place(kind: str, folder: Path) -> JournalPlace:
+    return MemoryPlace(folder) if kind == "memory" else SqlitePlace(folder)
+
+
 @pytest.fixture(params=["sqlite", "memory"])
-def journal(
-    request: pytest.FixtureRequest, tmp_path: Path, alive: set[str]
-) -> Iterator[SqliteJournal]:
+def journal(request: pytest.FixtureRequest, tmp_path: Path, alive: set[str]) -> Iterator[Journal]:
     """A journal of each kind."""
-    path = tmp_path / "journal.db" if request.param == "sqlite" else None
-    opened = SqliteJournal(path, is_owner_alive=alive.__contains__)
+    opened = _place(request.param, tmp_path / "store").open(alive.__contains__)
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=["sqlite"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> JournalPlace:
+    """Where a journal of each kind that processes share is kept."""
+    return _place(request.param, tmp_path / "store")
+
+
+@pytest.fixture
+def open_place(place: JournalPlace, alive: set[str]) -> Iterator[Callable[[], Journal]]:
+    """Open the place once more, as another process would; all are closed at the end."""
+    opened: list[Journal] = []
+
+    def open_again() -> Journal:
+        opened.append(place.open(alive.__contains__))
+        return opened[-1]
+
+    yield open_again
+    for journal in opened:
+        journal.close()
 
 
 @pytest.fixture
@@ -143,3 +168,31 @@ def wait_until() -> Callable[[Callable[[], bool]], None]:
             tick.wait(0.001)
 
     return wait
+
+
+BUCKET = "flowbuilder-tests"
+
+
+@pytest.fixture(scope="session")
+def object_variables() -> Iterator[Mapping[str, str]]:
+    """What leads to a server that speaks the S3 API."""
+    pytest.importorskip("moto", reason="needs the extra 'test': pip install 'flowbuilder[test]'")
+    pytest.importorskip("obstore", reason="needs the extra 'objects'")
+    with object_server(BUCKET) as variables:
+        yield variables
+
+
+@pytest.fixture
+def object_url(object_variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty prefix of a bucket, with the credentials for it in the environment."""
+    for name, value in object_variables.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{new_run_id()}/a prefix"
+
+
+@pytest.fixture(params=["local", "file", "s3"])
+def artifact_place(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactPlace:
+    """Where an artifact store of each kind keeps its files."""
+    if request.param == "s3":
+        return ObjectPlace(request.getfixturevalue("object_url"), tmp_path)
+    return LocalPlace(tmp_path / "store") if request.param == "local" else FolderPlace(tmp_path)

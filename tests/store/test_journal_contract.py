@@ -1,6 +1,12 @@
-"""What every journal keeps, on disk and in memory."""
+"""What every journal keeps: the contract of `flowbuilder.store.ports.Journal`, for each
+implementation. What only one of them does is tested beside it.
+"""
 
 from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -20,7 +26,6 @@ from flowbuilder.records import (
     UnknownEvent,
     WorkflowCreated,
 )
-from flowbuilder.store.sqlite_journal import SqliteJournal
 from flowbuilder.vocabulary import RunState, TaskState
 
 
@@ -143,14 +148,14 @@ def test_summary_counts_tasks_by_state(journal, make):
 
 
 def test_summary_of_a_finished_run_has_its_error_and_duration(journal, make):
-    run, source, run_id = begin(journal, make)
-    created = run.taken[0]
+    created, source, header = make.created(), make.source(), make.header()
+    run = journal.open_run(make.version(), header, created, source)
     ended = created.monotonic_ns + 2_500_000_000
     source.put(RunStateChanged(state="failed", error="boom", error_task="t1", time_ns=ended))
     run.sync()
     run.close()
 
-    summary = journal.find_run(run_id)
+    summary = journal.find_run(header.run_id)
 
     assert (summary.state, summary.error, summary.error_task) == (RunState.FAILED, "boom", "t1")
     assert summary.duration_s == pytest.approx(2.5)
@@ -295,16 +300,16 @@ def test_adopting_a_run_continues_its_records(journal, make, alive):
     assert journal.find_run(run_id).state is RunState.SUCCEEDED
 
 
-def test_adopting_a_living_run_is_refused_with_its_owner(journal, make, alive):
+def test_adopting_a_living_run_is_refused_with_its_owner(open_place, make, alive):
+    journal, other = open_place(), open_place()
     run, source, run_id = begin(journal, make)
     source.put(RunStateChanged(state="running"))
     run.sync()
-    journal._group.live.clear()  # as another process sees it
 
     with pytest.raises(RecoveryError, match="process 4711 on somewhere"):
-        journal.adopt_run(run_id, make.created("other"), make.source())
+        other.adopt_run(run_id, make.created("other"), make.source())
     alive.clear()
-    journal.adopt_run(run_id, make.created("other"), make.source())
+    other.adopt_run(run_id, make.created("other"), make.source())
 
 
 def test_adopting_an_open_run_of_this_process_is_refused(journal, make):
@@ -326,15 +331,15 @@ def test_adopting_a_succeeded_or_missing_run_is_refused(journal, make):
         journal.adopt_run("nope", make.created("other"), make.source())
 
 
-def test_adopted_once_is_adopted_for_everybody(journal, make, alive):
+def test_adopted_once_is_adopted_for_everybody(open_place, make, alive):
+    journal, other = open_place(), open_place()
     run, source, run_id = begin(journal, make)
     finish(run, source, state="failed")
     alive.add("first")
     journal.adopt_run(run_id, make.created("first"), make.source())
-    journal._group.live.clear()
 
     with pytest.raises(RecoveryError):
-        journal.adopt_run(run_id, make.created("second"), make.source())
+        other.adopt_run(run_id, make.created("second"), make.source())
 
 
 def test_remove_runs_deletes_all_but_living_ones(journal, make):
@@ -482,8 +487,8 @@ def test_adopting_a_long_run_starts_from_its_snapshot(journal, make, alive):
     assert saved.attempts[66_001] == 2
 
 
-def test_closed_journal_says_so(tmp_path, make):
-    journal = SqliteJournal(tmp_path / "journal.db", is_owner_alive=lambda _: True)
+def test_closed_journal_says_so(open_place, make):
+    journal = open_place()
     run, *_ = begin(journal, make)
     journal.close()
     journal.close()
@@ -493,15 +498,247 @@ def test_closed_journal_says_so(tmp_path, make):
             use()
 
 
-def test_closing_the_journal_writes_what_is_left(tmp_path, make):
-    path = tmp_path / "journal.db"
-    journal = SqliteJournal(path, is_owner_alive=lambda _: True)
+def test_closing_the_journal_writes_what_is_left(open_place, make):
+    journal = open_place()
     run, source, run_id = begin(journal, make)
     source.put(make.chain(0, 3))
     run.notify()
     journal.close()
 
-    again = SqliteJournal(path, is_owner_alive=lambda _: True)
+    assert open_place().find_run(run_id).counts == {"succeeded": 3}
 
-    assert again.find_run(run_id).counts == {"succeeded": 3}
-    again.close()
+
+def test_synced_records_are_seen_by_everybody_at_once(open_place, make):
+    journal, other = open_place(), open_place()
+    run, source, run_id = begin(journal, make)
+    source.put(make.chain(0, 2))
+    assert other.list_runs() == []
+
+    run.sync()
+
+    assert other.find_run(run_id).counts == {"pending": 1, "succeeded": 2}
+    assert [event.seq for event in other.events(run_id)] == [0, 1, 2, 3]
+    assert other.tail(0).next_pos == other.last_pos() == journal.last_pos()
+
+
+def test_notified_records_reach_everybody_without_a_waiter(open_place, make, wait_until):
+    journal, other = open_place(), open_place()
+    run, source, run_id = begin(journal, make)
+    source.put(make.chain(0, 3))
+    run.notify()
+
+    wait_until(lambda: [r.counts for r in other.list_runs()] == [{"succeeded": 3}])
+    assert other.find_run("latest").run_id == run_id
+
+
+def test_run_begun_by_one_journal_is_read_whole_by_another(open_place, make):
+    journal, other = open_place(), open_place()
+    run, source, run_id = begin(journal, make, params={"a": [1, None, "é"]}, parent_run_id="p")
+    source.put(make.block([0, 1, 2], outputs=[1, {"k": b"\0"}, ABSENT]))
+    finish(run, source)
+
+    saved, there = journal.load_run(run_id), other.load_run(run_id)
+
+    assert there == saved
+    assert there.outputs == {0: 1, 1: {"k": b"\0"}}
+    assert there.header.params == {"a": [1, None, "é"]}
+    assert there.summary.parent_run_id == "p"
+
+
+def test_two_owners_cannot_both_record(open_place, make, alive):
+    journal, other = open_place(), open_place()
+    run, source, run_id = begin(journal, make)
+    source.put(make.chain(0, 1), RunStateChanged(state="failed"))
+    run.sync()
+    thief_source = make.source()
+    alive.clear()
+    thief = other.adopt_run(run_id, make.created("thief"), thief_source)
+
+    source.put(make.block([1]))
+    with pytest.raises(StorageError, match="cannot be recorded"):
+        run.sync()
+    thief_source.put(make.block([2]))
+    thief.sync()
+
+    assert other.load_run(run_id).summary.counts == {"pending": 1, "succeeded": 2}
+    bystander, bystander_source, bystander_id = begin(journal, make)
+    bystander_source.put(make.chain(0, 3))
+    finish(bystander, bystander_source)
+    assert other.find_run(bystander_id).counts == {"succeeded": 3}
+
+
+def test_of_many_who_adopt_at_once_one_wins(open_place, make, alive):
+    journals = [open_place() for _ in range(4)]
+    run, source, run_id = begin(journals[0], make)
+    finish(run, source, state="failed")
+    alive.update(f"engine-{n}" for n in range(4))
+    start = threading.Barrier(4)
+
+    def adopt(number: int) -> str:
+        start.wait()
+        try:
+            journals[number].adopt_run(run_id, make.created(f"engine-{number}"), make.source())
+        except RecoveryError:
+            return ""
+        return f"engine-{number}"
+
+    with ThreadPoolExecutor(4) as pool:
+        winners = [name for name in pool.map(adopt, range(4)) if name]
+
+    assert winners == [journals[0].find_run(run_id).owner]
+
+
+def test_tail_skips_nothing_while_several_write(open_place, make):
+    writers, reader = [open_place() for _ in range(3)], open_place()
+    expected = 25
+    done = threading.Event()
+
+    def write(number: int) -> None:
+        run, source, _ = begin(writers[number], make, expected, run_id=f"run-{number}")
+        for i in range(expected):
+            source.put(make.block([i]))
+            run.sync()
+
+    def follow() -> list[tuple[str, int]]:
+        seen, pos = [], 0
+        while True:
+            is_last = done.is_set()
+            page = reader.tail(pos, limit=7)
+            seen += [(e.run_id, e.seq) for e in page.events if isinstance(e, AttemptFinished)]
+            if is_last and page.next_pos == pos:
+                return seen
+            pos = page.next_pos
+
+    with ThreadPoolExecutor(4) as pool:
+        following = pool.submit(follow)
+        try:
+            list(pool.map(write, range(3)))
+        finally:
+            done.set()
+        seen = following.result()
+
+    for number in range(3):
+        mine = [seq for run_id, seq in seen if run_id == f"run-{number}"]
+        assert mine == sorted(mine)
+        assert len(mine) == expected
+    assert len(seen) == 3 * expected
+
+
+def test_big_records_come_back_whole(journal, make):
+    text = "0123456789abcdef" * 2**18 + "é\0"
+    run, source, run_id = begin(journal, make)
+    source.put(LogChunk(instance=0, attempt=1, stream="stdout", text=text))
+    source.put(make.block([0, 1], outputs=[text, 1]))
+    finish(run, source)
+
+    assert next(journal.logs(run_id)).text == text
+    assert journal.load_run(run_id).outputs == {0: text, 1: 1}
+
+
+NASTY = [
+    "a\0b",
+    "\u202egnirts",
+    "'; DROP TABLE journal; --",
+    "%s %(x)s ?",
+    "é\N{SNOWMAN}𝄞",
+    "\ue000",
+]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_names_may_hold_anything(journal, make, text):
+    run, source, run_id = begin(journal, make, workflow=text)
+    artifact = ArtifactStored(
+        instance=0, attempt=1, name=text, format="bytes", path=text, size_bytes=1, digest="d"
+    )
+    source.put(artifact)
+    source.put(UnknownEvent(original_kind=text, body={text: text}))
+    finish(run, source, state="failed", error=text, error_task=text)
+
+    (summary,) = journal.list_runs(workflow=text)
+
+    assert (summary.workflow, summary.error, summary.error_task) == (text, text, text)
+    assert [(a.name, a.path) for a in journal.artifacts(run_id)] == [(text, text)]
+    assert next(e for e in journal.events(run_id) if isinstance(e, UnknownEvent)).body == {
+        text: text
+    }
+    for nothing in (text, f"{text}{text}"):
+        with pytest.raises(StorageError, match="expected a run id"):
+            journal.find_run(nothing)
+
+
+def test_instants_and_sizes_may_be_as_large_as_64_bits(journal, make):
+    largest = 2**63 - 1
+    run, source, run_id = begin(journal, make)
+    source.put(
+        AttemptStarted(instance=2, attempt=2**31, time_ns=largest),
+        ArtifactStored(
+            instance=0,
+            attempt=1,
+            name="a",
+            format="bytes",
+            path="p",
+            size_bytes=largest,
+            digest="d",
+            num_rows=largest,
+        ),
+    )
+    run.sync()
+
+    assert [a.size_bytes for a in journal.artifacts(run_id)] == [largest]
+    assert journal.load_run(run_id).attempts[2] == 2**31
+
+
+def test_removed_runs_can_be_recorded_again(open_place, make):
+    journal, other = open_place(), open_place()
+    run, source, run_id = begin(journal, make, run_id="run-x")
+    finish(run, source)
+    assert other.remove_runs([run_id]) == 1
+
+    run, source, _ = begin(journal, make, run_id="run-x")
+    source.put(make.chain(0, 3))
+    finish(run, source)
+
+    assert other.find_run("run-x").counts == {"succeeded": 3}
+    assert other.version("plan3") == make.version(3, "plan3")
+
+
+def test_living_runs_of_others_are_not_removed(open_place, make, alive):
+    journal, other = open_place(), open_place()
+    run, source, run_id = begin(journal, make)
+    source.put(RunStateChanged(state="running"))
+    run.sync()
+
+    assert other.remove_runs([run_id]) == 0
+    alive.clear()
+    assert other.remove_runs([run_id]) == 1
+    assert journal.list_runs() == []
+
+
+DAMAGES = [
+    ("UPDATE journal SET crc32 = crc32 + 1 WHERE first_seq = 2", "record 2"),
+    ("UPDATE journal SET first_seq = first_seq + 1 WHERE first_seq >= 2", "records 2 to 2"),
+    ("DELETE FROM journal WHERE first_seq = 2", "records 2 to"),
+    ("DELETE FROM journal WHERE first_seq = -1", "found no"),
+    ("UPDATE versions SET crc32 = crc32 + 1", "version"),
+    ("UPDATE runs SET state = 'running'", "summary"),
+]
+
+
+@pytest.mark.parametrize(("statement", "named"), DAMAGES)
+def test_damage_is_an_error_that_names_its_place(place, open_place, make, statement, named):
+    journal = open_place()
+    run, source, run_id = begin(journal, make)
+    run.sync()  # each commit begins a new row
+    source.put(make.chain(0, 3))
+    run.sync()
+    finish(run, source)
+    whole = list(journal.events(run_id))
+    place.execute(statement)
+
+    with pytest.raises(StorageError, match=named):
+        open_place().load_run(run_id)
+    seen = []
+    with suppress(StorageError):
+        seen.extend(journal.events(run_id))
+    assert seen == whole[: len(seen)]
