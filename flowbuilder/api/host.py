@@ -182,7 +182,7 @@ class ContainerHost:
 
     def _known(self, run_id: str) -> LiveRun:
         for engine in self._engines():
-            run = engine.known.get(run_id)
+            run = engine.find(run_id)
             if run is not None:
                 return run
         raise EndpointError(f"expected a run this process still holds in memory, found {run_id!r}")

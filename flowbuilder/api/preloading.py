@@ -42,6 +42,7 @@ class EarlierOutputs:
 
     def fill(self, live: LiveRun) -> None:
         """Enter them into a run that has not begun, as cached."""
+        live.allocate()
         code, now = TASK_STATE_CODES[TaskState.CACHED], live.now_ns()
         reason = f"output of run {short_id(self.run_id)}"
         for instance, (value, artifact) in self.values.items():

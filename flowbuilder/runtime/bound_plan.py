@@ -6,8 +6,9 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from flowbuilder.runtime.choice import MeanDurations
+from flowbuilder.runtime.frontier import Frontier
 from flowbuilder.runtime.plan import ExecutionPlan, PlannedTask
-from flowbuilder.runtime.program import InputSlot, Program
+from flowbuilder.runtime.program import NOT_SET, InputSlot, Program
 from flowbuilder.vocabulary import Effects, ExecutorKind, JoinRule
 
 __all__ = ["BoundPlan", "DirectCall"]
@@ -39,7 +40,19 @@ class BoundPlan:
         How to run each instance.
     """
 
-    __slots__ = ("_plain", "calls", "offsets", "plan", "pools", "programs", "successors")
+    __slots__ = (
+        "_plain",
+        "blank_attempts",
+        "blank_ends",
+        "blank_frontier",
+        "blank_values",
+        "calls",
+        "offsets",
+        "plan",
+        "pools",
+        "programs",
+        "successors",
+    )
 
     def __init__(self, plan: ExecutionPlan, programs: Sequence[Program]) -> None:
         self.plan = plan
@@ -49,6 +62,13 @@ class BoundPlan:
         self.calls: list[DirectCall | None] = _direct_calls(programs)
         self.pools = frozenset(task.pool for task in plan.tasks if task.pool is not None)
         self._plain: tuple[bytes, dict[str, list[int]]] | None = None
+        # Stand in for those of runs that have not begun or have ended; nothing changes them.
+        count = len(plan.tasks)
+        self.blank_values: list[object] = [NOT_SET] * count
+        self.blank_attempts: array[int] = array("i", bytes(4 * count))
+        self.blank_ends: array[int] = array("q", bytes(8 * count))
+        self.blank_frontier = Frontier(plan, bytearray(count), {}, {})
+        self.blank_frontier.remaining = 0
 
     def plain_mask(self, means: MeanDurations, executor: ExecutorKind) -> bytearray:
         """Mark the instances that may run in a static inline segment, given what is known of

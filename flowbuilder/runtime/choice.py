@@ -12,6 +12,9 @@ SHORT_NS = 100_000.0
 win."""
 
 _WEIGHT = 0.25
+_JUMP = 8
+_SWITCH_NS = 20e6
+"""Some turns of the interpreter lock, of 5 ms each; what takes longer has done so by itself."""
 _LONG_PYTHON_NS = 50e6
 
 
@@ -32,9 +35,13 @@ class MeanDurations:
         if not code_key:
             return
         mean = self._means.get(code_key)
-        self._means[code_key] = (
-            duration_ns if mean is None else mean + _WEIGHT * (duration_ns - mean)
-        )
+        if mean is None:
+            self._means[code_key] = duration_ns
+            return
+        if duration_ns < _SWITCH_NS:
+            # The body may have waited for the interpreter lock: alone that says nothing of it.
+            duration_ns = min(duration_ns, _JUMP * mean + SHORT_NS / 10)
+        self._means[code_key] = mean + _WEIGHT * (duration_ns - mean)
 
     def get(self, code_key: str) -> float | None:
         """Give the mean, or None if the code never ran."""

@@ -119,6 +119,7 @@ class Driver:
         return run
 
     def _prepare(self, run: LiveRun) -> None:
+        run.allocate()
         self.services.router.enter(run)
         run.frontier.plain = run.bound.plain_mask(self.services.means, run.options.executor)
         if run.options.redact is not None:
@@ -520,8 +521,8 @@ class Driver:
         self._forget_pools(run)
         self.services.router.leave(run)
         run.recorder.detach()
-        run.journal = None
         run.finished = state
+        run.let_go()
         self.services.forget(run.run_id)
         if run.timers:
             self.timers.drop_all(run)

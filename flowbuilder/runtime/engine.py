@@ -93,8 +93,7 @@ class Engine:
         )
         self.live: dict[str, LiveRun] = {}
         """Runs that are not final, by id."""
-        self.known: WeakValueDictionary[str, LiveRun] = WeakValueDictionary()
-        """Runs somebody in this process still holds, ended ones included."""
+        self._ended: WeakValueDictionary[str, LiveRun] = WeakValueDictionary()
         self._lock = threading.Lock()
         self._shared: Driver | None = None
         self._idle_drivers: list[Driver] = []
@@ -129,7 +128,7 @@ class Engine:
         run = self._new_run(bound, header, params, options)
         if self.journal is not None:
             run.journal = self.journal.open_run(version, header, self._created(run), run.recorder)
-            run.recorder.attach(run.journal.notify)
+            run.recorder.attach(run.journal)
         self._admit(run)
         return run
 
@@ -150,7 +149,8 @@ class Engine:
         if self.journal is not None:
             created = self._created(run, resumed=True, reasons=reasons)
             run.journal = self.journal.adopt_run(header.run_id, created, run.recorder)
-            run.recorder.attach(run.journal.notify)
+            run.recorder.attach(run.journal)
+        run.allocate()
         try:
             restore(run)
         except BaseException:
@@ -193,11 +193,18 @@ class Engine:
             reasons=reasons or {},
         )
 
+    def find(self, run_id: str) -> LiveRun | None:
+        """Find a run that lives, or has ended and is still held by somebody in this process."""
+        return self.live.get(run_id) or self._ended.get(run_id)
+
     def _admit(self, run: LiveRun) -> None:
-        self.live[run.run_id] = self.known[run.run_id] = run
+        self.live[run.run_id] = run
 
     def _forget(self, run_id: str) -> None:
-        self.live.pop(run_id, None)
+        run = self.live.get(run_id)
+        if run is not None:
+            self._ended[run_id] = run
+            del self.live[run_id]
 
     def run(self, run: LiveRun) -> bool:
         """Drive a run on this thread until it is final; return whether Ctrl-C cancelled it.

@@ -15,6 +15,7 @@ __all__ = ["Frontier", "judge_join"]
 _FINAL_CODES = frozenset(TASK_STATE_CODES[state] for state in FINAL_TASK_STATES)
 _OK_CODES = frozenset({TASK_STATE_CODES[TaskState.SUCCEEDED], TASK_STATE_CODES[TaskState.CACHED]})
 _PENDING = TASK_STATE_CODES[TaskState.PENDING]
+_NONE: frozenset[int] = frozenset()
 
 
 class Frontier:
@@ -37,7 +38,7 @@ class Frontier:
         "_codes",
         "_heap",
         "_in_flight",
-        "_in_heap",
+        "_is_queued",
         "_plan",
         "_waiting",
         "degrees",
@@ -60,9 +61,10 @@ class Frontier:
         self._waiting = waiting
         self.plain = bytearray()
         """1 where an instance may run in a static segment; the driver fills it in."""
-        self._heap: list[tuple[int, int]] = []
-        self._in_heap: set[int] = set()
-        self.tainted: set[int] = set()
+        self._heap: list[tuple[int, int]] | tuple[()] = ()
+        self._is_queued = bytearray()
+        """1 where an instance is in the heap; as long as the plan once order is dynamic."""
+        self.tainted: set[int] | frozenset[int] = _NONE
         """Instances with a parent that is final but did not succeed."""
         self.degrees: list[int] | None = None
         """Parents that are not final yet; None until dynamic order is needed."""
@@ -75,8 +77,8 @@ class Frontier:
         """Derive everything from the state column: O(tasks + edges)."""
         plan, codes = self._plan, self._codes
         self._heap = []
-        self._in_heap = set()
-        self.tainted = set()
+        self._is_queued = bytearray(len(codes))
+        self.tainted = _NONE
         degrees = [0] * len(codes)
         self.remaining = 0
         offsets, parents = plan.parent_offsets, plan.parents
@@ -89,14 +91,12 @@ class Frontier:
                 if codes[parent] not in _FINAL_CODES:
                     waits += 1
                 elif codes[parent] not in _OK_CODES:
-                    self.tainted.add(instance)
+                    self._taint(instance)
             degrees[instance] = waits
             if not waits and not self._is_engaged(instance):
                 self.push(instance)
         self.degrees = degrees
         self.low = 0
-        for instance in self.tainted:
-            self.plain[instance] = 0
 
     def start(self) -> None:
         """Prepare dynamic order at the beginning of a run, when nothing is final."""
@@ -109,19 +109,37 @@ class Frontier:
             if not degree
         ]
         heapq.heapify(self._heap)
-        self._in_heap = {instance for _, instance in self._heap}
+        self._is_queued = bytearray(len(self._codes))
+        for _, instance in self._heap:
+            self._is_queued[instance] = 1
 
     def push(self, instance: int) -> None:
         """Make an instance ready."""
-        if instance not in self._in_heap:
-            self._in_heap.add(instance)
-            heapq.heappush(self._heap, (-self._plan.ranks[instance], instance))
+        if not self._is_queued:
+            self._is_queued = bytearray(len(self._codes))
+        if self._is_queued[instance]:
+            return
+        self._is_queued[instance] = 1
+        entry = (-self._plan.ranks[instance], instance)
+        if isinstance(self._heap, tuple):
+            self._heap = [entry]
+        else:
+            heapq.heappush(self._heap, entry)
+
+    def _taint(self, instance: int) -> None:
+        if isinstance(self.tainted, frozenset):
+            self.tainted = set()
+        self.tainted.add(instance)
+        self.plain[instance] = 0
 
     def pop(self) -> int:
         """Take the ready instance of highest rank, or -1."""
         while self._heap:
+            assert isinstance(self._heap, list)
             instance = heapq.heappop(self._heap)[1]
-            self._in_heap.discard(instance)
+            if not self._heap:
+                self._heap = ()
+            self._is_queued[instance] = 0
             # A segment may have finished or failed it since it became ready.
             if self._codes[instance] == _PENDING and not self._is_engaged(instance):
                 return instance
@@ -132,7 +150,7 @@ class Frontier:
 
     def is_ready(self, instance: int) -> bool:
         """Whether an instance waits only for its turn."""
-        return instance in self._in_heap
+        return bool(self._is_queued) and bool(self._is_queued[instance])
 
     @property
     def ready_count(self) -> int:
@@ -147,8 +165,7 @@ class Frontier:
         for successor in self._plan.successors_of(instance):
             degrees[successor] -= 1
             if not is_ok:
-                self.tainted.add(successor)
-                self.plain[successor] = 0
+                self._taint(successor)
             if not degrees[successor]:
                 self.push(successor)
 

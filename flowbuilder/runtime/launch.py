@@ -188,7 +188,7 @@ class Launcher:
         if held:
             attempt.hold(held)
         run.in_flight[instance] = attempt
-        run.executors[instance] = (executor, reason)
+        run.executors[instance] = (executor.value, reason)
         started = AttemptStarted(
             instance=instance, attempt=number, executor=executor.value, reason=reason, time_ns=now
         )

@@ -22,8 +22,8 @@ from flowbuilder.runtime.bound_plan import BoundPlan
 from flowbuilder.runtime.capture import slots
 from flowbuilder.runtime.frontier import Frontier
 from flowbuilder.runtime.guards import find_guard
-from flowbuilder.runtime.program import InputSlot
-from flowbuilder.runtime.recorder import Recorder
+from flowbuilder.runtime.program import NOT_SET, InputSlot
+from flowbuilder.runtime.recorder import NO_RECORDER, Recorder
 from flowbuilder.store.small_outputs import small_output
 from flowbuilder.vocabulary import (
     TASK_STATE_CODES,
@@ -66,17 +66,6 @@ SUCCEEDED = TASK_STATE_CODES[TaskState.SUCCEEDED]
 
 def _first_of(segment: tuple[int, int, int]) -> int:
     return segment[0]
-
-
-class _NotSet:
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "NOT_SET"
-
-
-NOT_SET = _NotSet()
-"""Stands in the value column where a task has no output yet."""
 
 
 class TaskFailure(msgspec.Struct, frozen=True):
@@ -184,12 +173,12 @@ class LiveRun:
         self.anchor = anchor
         self._scratch_root = scratch_root
         self.state_codes = bytearray(count)
-        self.values: list[object] = [NOT_SET] * count
-        self.attempts: array[int] = array("i", bytes(4 * count))
+        self.values = bound.blank_values
+        self.attempts = bound.blank_attempts
         self.timings: dict[int, tuple[int, int, int]] = {}
-        self.end_ns: array[int] = array("q", bytes(8 * count))
+        self.end_ns = bound.blank_ends
         self.start_ns = anchor.monotonic_ns
-        self.segments: list[tuple[int, int, int]] = []
+        self.segments: list[tuple[int, int, int]] | tuple[tuple[int, int, int], ...] = ()
         """Static segments: first instance, count, start; the rest of their times follows from
         ``end_ns``."""
         self.encoded: dict[int, object] = {}
@@ -200,7 +189,7 @@ class LiveRun:
         """Attempts of an earlier life of the run that do not count against the retry limit."""
         self.state_reasons: dict[int, str] = {}
         self.waiting: dict[int, WaitReason] = {}
-        self.executors: dict[int, tuple[ExecutorKind, str]] = {}
+        self.executors: dict[int, tuple[str, str]] = {}
         self.stored: dict[int, object] = {}
         self.in_flight: dict[int, Attempt] = {}
         self.blocked: dict[str, list[tuple[int, int]]] = {}
@@ -226,7 +215,28 @@ class LiveRun:
         self.on_finish: list[Callable[[], None]] | tuple[()] = ()
         self._log_bytes: dict[tuple[int, int], int] = {}
         self.recorder = Recorder()
-        self.frontier = Frontier(plan, self.state_codes, self.in_flight, self.waiting)
+        self.frontier = bound.blank_frontier
+
+    def allocate(self) -> None:
+        """Make the columns of its own, before anything is written to them. May be repeated.
+
+        Thousands of runs may wait for their beginning, and need none until then.
+        """
+        if self.values is self.bound.blank_values:
+            self.attempts = self.attempts[:]
+            self.end_ns = self.end_ns[:]
+            self.values = self.values[:]
+            self.frontier = Frontier(self.plan, self.state_codes, self.in_flight, self.waiting)
+
+    def let_go(self) -> None:
+        """Drop what only a live run needs; its driver calls this at the end."""
+        self.frontier = self.bound.blank_frontier
+        self.in_flight = {}
+        self.segments = tuple(self.segments)
+        if self.journal is not None:
+            # It has the recorder and takes what is left; what comes now comes too late.
+            self.recorder = NO_RECORDER
+            self.journal = None
 
     # -- RunScope --------------------------------------------------------------------------------
 
@@ -298,10 +308,17 @@ class LiveRun:
         """Enter a static segment's results into the columns."""
         if not count:
             return
-        last = first + count
-        self.state_codes[first:last] = bytes((SUCCEEDED,)) * count
-        self.attempts[first:last] = _ONE * count
-        self.end_ns[first:last] = array("q", ends_ns)
+        if count == 1:
+            self.state_codes[first] = SUCCEEDED
+            self.attempts[first] = 1
+            self.end_ns[first] = ends_ns[0]
+        else:
+            last = first + count
+            self.state_codes[first:last] = bytes((SUCCEEDED,)) * count
+            self.attempts[first:last] = _ONE * count
+            self.end_ns[first:last] = array("q", ends_ns)
+        if isinstance(self.segments, tuple):
+            self.segments = []
         self.segments.append((first, count, start_ns))
         self.frontier.remaining -= count
 

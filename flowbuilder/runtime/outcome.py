@@ -275,7 +275,8 @@ class Outcomes:
                 run.frontier.release(instance, is_ok=True)
         if last == first:
             return
-        mean_ns = (run.end_ns[last - 1] - run.segments[-1][2]) / (last - first)
+        _, _, start_ns = run.segments[-1]
+        mean_ns = (run.end_ns[last - 1] - start_ns) / (last - first)
         means = self._driver.services.means
         if mean_ns < _LONG_SEGMENT_NS:
             means.observe(run.programs[first].code_key, mean_ns)

@@ -15,7 +15,18 @@ import msgspec
 
 from flowbuilder.runtime.cancel import CancelToken
 
-__all__ = ["AttemptContext", "InputSlot", "Program", "RemoteCall", "RunScope"]
+__all__ = ["NOT_SET", "AttemptContext", "InputSlot", "Program", "RemoteCall", "RunScope"]
+
+
+class _NotSet:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "NOT_SET"
+
+
+NOT_SET = _NotSet()
+"""Stands in the value column where a task has no output yet."""
 
 
 class RunScope(Protocol):

@@ -14,6 +14,9 @@ from array import array
 from collections.abc import Callable
 from itertools import cycle, repeat
 from operator import is_not
+from typing import Protocol
+
+import msgspec
 
 from flowbuilder.records import (
     AttemptBlock,
@@ -27,7 +30,7 @@ from flowbuilder.records import (
 from flowbuilder.store.small_outputs import small_output
 from flowbuilder.vocabulary import TASK_STATE_CODES, TaskState
 
-__all__ = ["Recorder", "Segment"]
+__all__ = ["NO_RECORDER", "Recorder", "Segment"]
 
 _SUCCEEDED = TASK_STATE_CODES[TaskState.SUCCEEDED]
 _FEW = 16
@@ -38,88 +41,86 @@ _MEETING = 1_024
 """How much of the text before is looked at for secrets that were printed in pieces."""
 
 
-_log_locks = [threading.Lock() for _ in range(16)]
-_next_lock = cycle(range(len(_log_locks)))
+_log_locks = cycle([threading.Lock() for _ in range(16)])
 
 
 def _renew_locks() -> None:
-    # Whoever held one does not exist in a forked child.
-    _log_locks[:] = [threading.Lock() for _ in _log_locks]
+    global _log_locks  # noqa: PLW0603 - whoever held one does not exist in a forked child
+    _log_locks = cycle([threading.Lock() for _ in range(16)])
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-class Segment:
+class Segment(msgspec.Struct, eq=False, gc=False):
     """A static inline segment while it runs: consecutive instances, of which ``len(ends)`` are
     finished.
     """
 
-    __slots__ = (
-        "encoded",
-        "ends",
-        "first",
-        "is_open",
-        "last",
-        "shown",
-        "start_ns",
-        "taken",
-        "values",
-    )
-
-    def __init__(
-        self, first: int, last: int, start_ns: int, values: list[object], encoded: dict[int, object]
-    ) -> None:
-        self.values = values
-        self.encoded = encoded
-        self.first = first
-        self.last = last
-        self.start_ns = start_ns
-        self.ends: list[int] = []
-        self.taken = 0
-        self.is_open = True
-        self.shown = -1
+    values: list[object]
+    encoded: dict[int, object]
+    first: int
+    last: int
+    start_ns: int
+    ends: list[int]
+    taken: int = 0
+    is_open: bool = True
+    shown: int = -1
 
 
-class Recorder:
+class Notified(Protocol):
+    """Who is told that there is something to take."""
+
+    def notify(self) -> None:
+        """Say that there is."""
+        ...
+
+
+class Recorder(msgspec.Struct, eq=False, gc=False):
     """Collects the facts of one run; a `LiveSource` for the journal."""
 
-    __slots__ = ("_items", "_log_lock", "_notify", "_segment", "started")
+    items: list[Row | Event | Segment] | None = None
+    journal: Notified | None = None
+    segment: Segment | None = None
+    started: dict[int, AttemptStarted] = {}
+    """Live attempts not recorded as started; short ones never are."""
+    log_lock: threading.Lock = msgspec.field(default_factory=lambda: next(_log_locks))
+    """One of a few: thousands of runs live at once, and printing holds it for an instant."""
 
-    def __init__(self) -> None:
-        self._items: list[Row | Event | Segment] = []
-        # One of a few: thousands of runs live at once, and printing holds it for an instant.
-        self._log_lock = _log_locks[next(_next_lock)]
-        self._segment: Segment | None = None
-        self._notify: Callable[[], None] = _nobody
-        self.started: dict[int, AttemptStarted] = {}
-        """Live attempts not recorded as started; short ones never are."""
-
-    def attach(self, notify: Callable[[], None]) -> None:
-        """Connect the journal's wake-up call."""
-        self._notify = notify
+    def attach(self, journal: Notified) -> None:
+        """Connect who is told that there is something to take."""
+        self.journal = journal
 
     def detach(self) -> None:
         """Disconnect it when the run has ended; the journal still takes what is left."""
-        self._notify = _nobody
+        self.journal = None
 
     @property
     def is_streaming(self) -> bool:
         """Whether a segment is producing rows without notifying, or attempts run whose start is
         not on record.
         """
-        return self._segment is not None or bool(self.started)
+        return self.segment is not None or bool(self.started)
 
     def row(self, row: Row) -> None:
         """Record a finished attempt."""
-        self._items.append(row)
-        self._notify()
+        self._put(row)
+
+    def _put(self, item: Row | Event | Segment) -> None:
+        items = self.items
+        if items is None:
+            with self.log_lock:
+                if self.items is None:
+                    self.items = []
+                items = self.items
+        items.append(item)
+        if self.journal is not None:
+            self.journal.notify()
 
     def event(self, event: Event) -> None:
         """Record any other fact."""
-        self._items.append(event)
-        self._notify()
+        self._put(event)
 
     def log(  # noqa: PLR0917 - called for every print
         self,
@@ -135,8 +136,10 @@ class Recorder:
 
         ``redact`` sees where two pieces meet, each of which was harmless alone.
         """
-        with self._log_lock:
-            last = self._items[-1] if self._items else None
+        with self.log_lock:
+            if self.items is None:
+                self.items = []
+            last = self.items[-1] if self.items else None
             if (
                 isinstance(last, LogChunk)
                 and last.instance == instance
@@ -151,7 +154,7 @@ class Recorder:
                     cut = max(0, len(last.text) - _MEETING)
                     last.text = last.text[:cut] + redact(last.text[cut:] + text)
                 return
-            self._items.append(
+            self.items.append(
                 LogChunk(
                     instance=instance,
                     attempt=attempt,
@@ -161,7 +164,9 @@ class Recorder:
                     time_ns=time_ns,
                 )
             )
-        self._notify()
+        journal = self.journal
+        if journal is not None:
+            journal.notify()
 
     def open_segment(
         self, first: int, last: int, start_ns: int, values: list[object], encoded: dict[int, object]
@@ -169,29 +174,23 @@ class Recorder:
         """Begin a static segment of instances ``first`` to ``last - 1``; the columns are read as
         its rows are taken.
         """
-        segment = Segment(first, last, start_ns, values, encoded)
-        self._segment = segment
-        self._items.append(segment)
-        self._notify()
+        segment = Segment(values, encoded, first, last, start_ns, [])
+        self.segment = segment
+        self._put(segment)
         return segment
 
     def close_segment(self, segment: Segment) -> None:
         """End it; its rows stay until they are taken."""
         segment.is_open = False
-        self._segment = None
+        self.segment = None
 
     def take(self) -> list[Record]:
         """Hand over everything recorded since the last call, oldest first."""
         # Looked at before the items, so that whatever a start followed is among these; shown behind
         # them.
         started = [self.started.pop(instance, None) for instance in list(self.started)]
-        with self._log_lock:
-            count = len(self._items)
-            items = self._items[:count]
-            # A segment that is still open was pushed last by the driver; only log text can stand
-            # behind it.
-            kept = [item for item in items if isinstance(item, Segment) and item.is_open]
-            self._items[:count] = kept
+        with self.log_lock:
+            items = self._cut()
         pieces: list[Record] = []
         rows: list[Row] = []
         for item in items:
@@ -221,6 +220,34 @@ class Recorder:
                 if event is not None and (event.instance, event.attempt) not in ended
             )
         return pieces
+
+    def _cut(self) -> list[Row | Event | Segment]:
+        all_items = self.items
+        if all_items is None:
+            return []
+        count = len(all_items)
+        items = all_items[:count]
+        # A segment that is still open was pushed last by the driver; only log text can stand
+        # behind it.
+        kept = [item for item in items if isinstance(item, Segment) and item.is_open]
+        all_items[:count] = kept
+        if not all_items and self.journal is None:
+            # The run has ended, and its driver appends nothing more.
+            self.items = None
+        return items
+
+
+class _NoRecorder(Recorder):
+    """Takes the place of a recorder the journal has: facts of an ended run are dropped."""
+
+    def _put(self, item: Row | Event | Segment) -> None:
+        pass
+
+    def log(self, *_args: object, **_more: object) -> None:
+        pass
+
+
+NO_RECORDER = _NoRecorder()
 
 
 def _segment_rows(segment: Segment, done: int) -> list[Row]:
@@ -257,10 +284,6 @@ def _segment_pieces(segment: Segment, done: int) -> list[Record]:
         first_start_ns=segment.ends[taken - 1] if taken else segment.start_ns,
     )
     return [block]
-
-
-def _nobody() -> None:
-    """Stand in until a journal is attached."""
 
 
 def _together(rows: list[Row]) -> AttemptRows | AttemptBlock:

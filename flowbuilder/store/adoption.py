@@ -86,4 +86,4 @@ def _projection_of(connection: apsw.Connection, progress: Progress) -> Projectio
         after, states = snapshot
         replay.begin_with(states)
     replay.fold(rows_in_transaction(connection, progress.run_id, after))
-    return Projection(progress, replay.states)
+    return Projection.after(progress, replay.states)

@@ -17,6 +17,8 @@ __all__ = ["Flusher"]
 _THREAD_NAME: Final = "flowbuilder-flusher"
 _IDLE_S: Final = 0.25
 _MAX_BACKOFF_S: Final = 1.0
+_SHARE: Final = 3
+"""Between two batches of runs with ``durability: none`` passes so many times what one takes."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ class Flusher:
         self._thread: threading.Thread | None = None
         self.is_parked = True
         """Whether `wake` is needed. Raised before the last look for work: none is missed."""
+        self.is_resting = False
+        """Whether `wake` is needed by runs that want to be written soon."""
 
     def wake(self) -> None:
         """Make the thread look for work; starts it the first time."""
@@ -100,13 +104,24 @@ class Flusher:
                 continue
             began = time.monotonic()
             if self._flush():
-                pause_s = max(0.0, self._interval_s - (time.monotonic() - began))
+                took_s = time.monotonic() - began
+                pause_s = max(0.0, self._interval_s - took_s)
                 backoff_s = 0.0
+                if self._group.is_relaxed:
+                    self._rest(_SHARE * took_s)
             else:
                 backoff_s = min(_MAX_BACKOFF_S, max(2 * backoff_s, self._interval_s))
                 pause_s = backoff_s
             if self._checkpoints.is_urgent:
                 self._checkpoints.run(self._group.commits_paused())
+
+    def _rest(self, pause_s: float) -> None:
+        """Leave the interpreter to the runs, of which nobody waits for the disk."""
+        self.is_resting = True
+        if self._group.is_relaxed and not self._stop.is_set():
+            self._wake.wait(pause_s)
+            self._wake.clear()
+        self.is_resting = False
 
     def _park(self) -> None:
         self.is_parked = True

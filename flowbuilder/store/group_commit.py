@@ -63,6 +63,8 @@ class GroupCommit:
         self._checkpoints = checkpoints
         self._flusher = Flusher(self, checkpoints, interval_s)
         self.live: dict[str, LiveRun] = {}
+        self.is_relaxed = True
+        """Whether no run with something to write asked for it to be on disk soon."""
 
     @property
     def has_work(self) -> bool:
@@ -87,6 +89,10 @@ class GroupCommit:
             self._dirty_since = time.monotonic()
         run.is_dirty = True
         self._dirty.append(run)
+        if not run.is_relaxed:
+            self.is_relaxed = False
+            if self._flusher.is_resting:
+                self._flusher.wake()
         if self._flusher.is_parked:
             self._flusher.wake()
 
@@ -212,6 +218,7 @@ class GroupCommit:
 
     def _collect(self, batch: Batch, *, with_streaming: bool) -> None:
         dirty = self._dirty
+        self.is_relaxed = not any(not run.is_relaxed for run in self._streaming)
         for _ in range(len(dirty)):
             run = dirty[0]
             batch.join(

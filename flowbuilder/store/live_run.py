@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from flowbuilder.errors import FlowBuilderError, InternalError, StorageError
 from flowbuilder.records import Record, RunHeader, VersionHeader
 from flowbuilder.store.ports import LiveSource
@@ -19,8 +21,11 @@ __all__ = ["LiveRun"]
 _log = logging.getLogger(__name__)
 
 
-class LiveRun:
+class LiveRun(msgspec.Struct, eq=False, gc=False):
     """The journal's hold on one live run. All state but the flags is changed under the commit lock.
+
+    The garbage collector does not look at it, for there may be many thousands: it is part of one
+    cycle, with its source, which ends with the run.
 
     Parameters
     ----------
@@ -30,63 +35,40 @@ class LiveRun:
         Where new records come from.
     run_id : str
         Full run id.
-    projection : Projection, optional
-        The progress of an adopted run; that of a new one is made at its first flush.
+    taken : list or tuple of Record
+        Fetched from the source, not yet on disk.
     version, header : VersionHeader, RunHeader or None
         What a new run has to store before its first record; None for an adopted run.
     pos : int
         Position of an adopted run's header row; 0 for a new run until that is on disk.
+    is_relaxed : bool
+        Whether nobody waits for its records to be on disk.
+    made : Projection, optional
+        The progress of an adopted run; that of a new one is made at its first flush.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_group",
-        "_projection",
-        "failure",
-        "header",
-        "is_broken",
-        "is_closing",
-        "is_dirty",
-        "pos",
-        "run_id",
-        "source",
-        "taken",
-        "version",
-    )
-
-    def __init__(
-        self,
-        group: GroupCommit,
-        source: LiveSource,
-        run_id: str,
-        *,
-        projection: Projection | None = None,
-        version: VersionHeader | None = None,
-        header: RunHeader | None = None,
-        pos: int = 0,
-    ) -> None:
-        self._group = group
-        self._projection = projection
-        self.source = source
-        self.run_id = run_id
-        self.version = version
-        self.header = header
-        self.pos = pos
-        self.taken: list[Record] = []
-        """Fetched from the source, not yet on disk."""
-        self.is_dirty = False
-        self.is_closing = False
-        self.is_broken = False
-        self.failure: FlowBuilderError | None = None
+    group: GroupCommit
+    source: LiveSource
+    run_id: str
+    taken: list[Record] | tuple[Record, ...] = ()
+    version: VersionHeader | None = None
+    header: RunHeader | None = None
+    pos: int = 0
+    is_relaxed: bool = False
+    made: Projection | None = None
+    is_dirty: bool = False
+    is_closing: bool = False
+    is_broken: bool = False
+    failure: FlowBuilderError | None = None
 
     @property
     def projection(self) -> Projection:
         """The run's progress, made on first use."""
-        if self._projection is None:
+        if self.made is None:
             assert self.version is not None
             assert self.header is not None
-            self._projection = Projection.of_new_run(self.version, self.header)
-        return self._projection
+            self.made = Projection.of_new_run(self.version, self.header)
+        return self.made
 
     def notify(self) -> None:
         """Say that the source has something.
@@ -98,7 +80,7 @@ class LiveRun:
         """
         if self.is_dirty and self.failure is None:
             return
-        self._group.mark_dirty(self)
+        self.group.mark_dirty(self)
         if self.failure is not None:
             self.raise_failure()
 
@@ -110,11 +92,11 @@ class LiveRun:
         StorageError
             If it could not be written; earlier records are safe, these are kept and tried again.
         """
-        self._group.sync(self)
+        self.group.sync(self)
 
     def close(self) -> None:
         """Write what is left without waiting, and forget the source."""
-        self._group.close_run(self)
+        self.group.close_run(self)
 
     def mark(self) -> None:
         """Remember the present projection, making it if this is the run's first batch."""
@@ -133,6 +115,8 @@ class LiveRun:
         if self.is_broken:
             return
         try:
+            if isinstance(self.taken, tuple):
+                self.taken = list(self.taken)
             # One expression: an interrupt between fetching and keeping would lose the records.
             self.taken.extend(self.source.take())
         except Exception as error:
@@ -143,7 +127,7 @@ class LiveRun:
         if self.is_broken:
             return
         self.pos = pos
-        self.taken.clear()
+        self.taken = ()
         self.projection.keep()
         self.version = None
         self.header = None
@@ -154,7 +138,7 @@ class LiveRun:
         _log.error("run %s is not recorded any more: %s", self.run_id, error)
         self.undo()
         self.is_broken = True
-        self.taken.clear()
+        self.taken = ()
         self.failure = error
 
     def raise_failure(self) -> None:

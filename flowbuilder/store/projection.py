@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from flowbuilder.records import (
@@ -42,7 +43,7 @@ _MAX_ERROR_CHARS = 4096
 _PENDING = TASK_STATE_CODES[TaskState.PENDING]
 
 
-class Projection:
+class Projection(msgspec.Struct, eq=False, gc=False):
     """What is known of a run after its newest record.
 
     Parameters
@@ -51,29 +52,29 @@ class Projection:
         The row so far; its counts and last sequence number are kept apart while the run lives.
     states : bytearray
         State code per instance.
+    counts : list of int
+        TaskRuns per state, by state code.
+    next_seq : int
+        Number of the next record.
+    snapshot_seq : int
+        Where the newest snapshot of the states stands.
     """
 
-    __slots__ = (
-        "_saved",
-        "_undo",
-        "counts",
-        "next_seq",
-        "progress",
-        "snapshot_seq",
-        "states",
-    )
+    progress: Progress
+    states: bytearray
+    counts: list[int]
+    next_seq: int = 0
+    snapshot_seq: int = 0
+    undo_log: list[tuple[int | array[int], bytes | bytearray]] | None = None
+    """Places of `states` and what stood there; None while nothing can be undone."""
+    saved: tuple[Progress, tuple[int, ...], int, int, int] | None = None
 
-    def __init__(self, progress: Progress, states: bytearray) -> None:
-        self.progress = progress
-        self.states = states
-        self.counts = [0] * len(TASK_STATES)
-        for code in set(states):
-            self.counts[code] = states.count(code)
-        self.next_seq = progress.last_seq + 1
-        self.snapshot_seq = self.next_seq
-        self._undo: list[tuple[int | array[int], bytes | bytearray]] | None = None
-        """Places of `states` and what stood there; None while nothing can be undone."""
-        self._saved: tuple[Progress, tuple[int, ...], int, int, int] | None = None
+    @classmethod
+    def after(cls, progress: Progress, states: bytearray) -> Projection:
+        """Go on behind a recorded row and the states it stands for."""
+        counts = [states.count(code) for code in range(len(TASK_STATES))]
+        seq = progress.last_seq + 1
+        return cls(progress, states, counts, seq, seq)
 
     @classmethod
     def of_new_run(cls, version: VersionHeader, header: RunHeader) -> Projection:
@@ -91,7 +92,7 @@ class Projection:
             parent_run_id=header.parent_run_id,
             durability=header.durability,
         )
-        return cls(progress, states)
+        return cls.after(progress, states)
 
     @property
     def is_snapshot_due(self) -> bool:
@@ -100,8 +101,8 @@ class Projection:
 
     def mark(self) -> None:
         """Remember the present, for `undo`."""
-        self._undo = []
-        self._saved = (
+        self.undo_log = []
+        self.saved = (
             self.progress,
             tuple(self.counts),
             self.next_seq,
@@ -111,20 +112,20 @@ class Projection:
 
     def keep(self) -> None:
         """Make everything since `mark` final. May be repeated."""
-        self._saved = None
-        self._undo = None
+        self.saved = None
+        self.undo_log = None
 
     def undo(self) -> None:
         """Go back to `mark`. May be repeated."""
-        if self._saved is None:
+        if self.saved is None:
             return
-        for place, old in reversed(self._undo or ()):
+        for place, old in reversed(self.undo_log or ()):
             if isinstance(place, int):
                 self.states[place : place + len(old)] = old
             else:
                 for instance, code in reversed(list(zip(place, old, strict=False))):
                     self.states[instance] = code
-        self.progress, counts, self.next_seq, self.snapshot_seq, length = self._saved
+        self.progress, counts, self.next_seq, self.snapshot_seq, length = self.saved
         self.counts = list(counts)
         del self.states[length:]
 
@@ -160,8 +161,8 @@ class Projection:
         if first >= 0:
             self._grow(first + count)
             old: bytes | bytearray = bytes(self.states[first : first + count])
-            if self._undo is not None:
-                self._undo.append((first, old))
+            if self.undo_log is not None:
+                self.undo_log.append((first, old))
             self.states[first : first + count] = new
         else:
             self._grow(max(block.instances) + 1)
@@ -172,8 +173,8 @@ class Projection:
         self._grow(instance + 1)
         states, counts = self.states, self.counts
         old = states[instance]
-        if self._undo is not None:
-            self._undo.append((instance, bytes((old,))))
+        if self.undo_log is not None:
+            self.undo_log.append((instance, bytes((old,))))
         states[instance] = code
         counts[old] -= 1
         counts[code] += 1
@@ -182,8 +183,8 @@ class Projection:
         # Row by row, because an instance may finish twice in one block; what it was is noted before
         # it changes.
         old = bytearray()
-        if self._undo is not None:
-            self._undo.append((instances, old))
+        if self.undo_log is not None:
+            self.undo_log.append((instances, old))
         states = self.states
         note = old.append
         for instance, code in zip(instances, new, strict=True):

@@ -48,7 +48,7 @@ from flowbuilder.store.reading import (
     tail_rows,
 )
 from flowbuilder.store.schema import ensure_schema
-from flowbuilder.vocabulary import RunState
+from flowbuilder.vocabulary import Durability, RunState
 
 __all__ = ["SqliteJournal"]
 
@@ -132,10 +132,11 @@ class SqliteJournal:
             self._group,
             source,
             header.run_id,
-            version=version,
-            header=header,
+            (created,),
+            version,
+            header,
+            is_relaxed=header.durability == Durability.NONE,
         )
-        run.taken.append(created)
         self._group.live[header.run_id] = run
         return run
 
@@ -157,7 +158,7 @@ class SqliteJournal:
                 )
             with storage_errors("write", self.path):
                 pos, projection = adopt(connection, run_id, created, self._is_alive)
-            run = LiveRun(self._group, source, run_id, projection=projection, pos=pos)
+            run = LiveRun(self._group, source, run_id, made=projection, pos=pos)
             self._group.live[run_id] = run
         return run
 

@@ -292,7 +292,7 @@ def test_forked_child_of_a_task_can_print(bench):
     pids = []
 
     def body():
-        run.recorder._log_lock.acquire()
+        run.recorder.log_lock.acquire()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
@@ -302,7 +302,7 @@ def test_forked_child_of_a_task_can_print(bench):
                 os._exit(7)
             pids.append(pid)
         finally:
-            run.recorder._log_lock.release()
+            run.recorder.log_lock.release()
 
     run = bench.open(plan_of("a"), {"a": body})
     bench.engine.run(run)

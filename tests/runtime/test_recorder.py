@@ -41,7 +41,7 @@ class Model:
     def __init__(self):
         self.recorder = Recorder()
         self.notified = 0
-        self.recorder.attach(self.notify)
+        self.recorder.attach(self)
         self.facts = []
         self.logs = {}
         self.taken = []
