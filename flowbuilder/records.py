@@ -183,13 +183,15 @@ class ArtifactStored(Event, kw_only=True, tag="artifact"):
     attempt: int
     name: str
     format: str
-    """``arrow``, ``msgpack``, ``bytes`` or ``pickle``."""
+    """``arrow``, ``npy``, ``msgpack``, ``bytes`` or ``pickle``."""
     path: str
     """Relative to the store directory."""
     size_bytes: int
     digest: str
     type_name: str = ""
     num_rows: int = -1
+    cipher: str = ""
+    """How the file is encrypted; empty if it is not."""
 
 
 class ResourceAllocated(Event, kw_only=True, tag="resource_allocated"):

@@ -153,6 +153,7 @@ def task(
     executor: str = ...,
     effects: str | None = ...,
     persist: str = ...,
+    encrypt: bool = ...,
     pool: str | None = ...,
     priority: int = ...,
     join: str = ...,
@@ -171,6 +172,7 @@ def task(
     executor: str = "auto",
     effects: str | None = None,
     persist: str = "auto",
+    encrypt: bool = False,
     pool: str | None = None,
     priority: int = 0,
     join: str = "all_success",
@@ -192,6 +194,8 @@ def task(
         Seconds, or text such as ``"5m"``.
     executor, effects, persist, pool, priority, join, when, title :
         As in a workflow file.
+    encrypt : bool
+        Keep the output on disk only encrypted, and record nothing of it nor of what is printed.
     cache : bool
         Not supported yet: True is an error.
 
@@ -215,6 +219,7 @@ def task(
                 executor=check_choice(ExecutorKind, "executor", executor),
                 effects=None if effects is None else check_choice(Effects, "effects", effects),
                 persist=check_choice(Persist, "persist", persist),
+                encrypt=_flag("encrypt", encrypt),
                 pool=pool,
                 priority=priority,
                 join=check_choice(JoinRule, "join", join),
@@ -246,6 +251,12 @@ def _check_callable(body: object, where: Location | None) -> None:
             location=where,
             hint="wrap it: def my_task(...): return ...",
         )
+
+
+def _flag(setting: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise WorkflowError(f"expected {setting} to be True or False, found {value!r}")
 
 
 def _retry(retries: int, retry: Retry | Mapping[str, Any] | None) -> Retry:

@@ -30,6 +30,7 @@ _SETTINGS = (
     "executor",
     "effects",
     "persist",
+    "encrypt",
     "pool",
     "priority",
     "join",

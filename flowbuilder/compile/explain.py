@@ -178,8 +178,7 @@ def _settings(task: PlannedTask, *, is_work: bool) -> list[str]:
         found.append(f"timeout {format_duration(task.timeout_s)}")
     if is_work and task.effects is not Effects.IDEMPOTENT:
         found.append("no effects" if task.effects is Effects.NONE else f"effects {task.effects}")
-    if task.persist is not Persist.AUTO:
-        found.append(f"persist {task.persist}")
+    found += _keeping(task)
     if task.cpu != 1:
         found.append(f"cpu {task.cpu}")
     if task.pool is not None:
@@ -187,6 +186,11 @@ def _settings(task: PlannedTask, *, is_work: bool) -> list[str]:
     if task.priority:
         found.append(f"priority {task.priority}")
     return found
+
+
+def _keeping(task: PlannedTask) -> list[str]:
+    kept = [] if task.persist is Persist.AUTO else [f"persist {task.persist}"]
+    return [*kept, "encrypted"] if task.encrypt else kept
 
 
 def _retry(retry: RetryPolicy) -> str:

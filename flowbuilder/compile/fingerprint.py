@@ -25,7 +25,17 @@ _DIGEST_BYTES = 16
 _DEFAULT_RETRY = Retry()
 _DEFAULT_RESOURCES = Resources()
 # Fields that are compared and written as they are; the others need a form of their own.
-_SETTINGS = ("when", "join", "timeout_s", "executor", "effects", "persist", "pool", "priority")
+_SETTINGS = (
+    "when",
+    "join",
+    "timeout_s",
+    "executor",
+    "effects",
+    "persist",
+    "encrypt",
+    "pool",
+    "priority",
+)
 _settings_of = attrgetter(*_SETTINGS)
 _DEFAULT_SETTINGS = _settings_of(TaskSpec(name="", type=""))
 

@@ -88,20 +88,43 @@ def plan_tasks(
     """
     find: Callable[[str], TaskType | None] = cache(registry.find)
     planned = []
+    sealed = _sealed_tasks(expansion)
     for index in order:
         task = expansion.tasks[index]
         if index in twins:
             representative = expansion.tasks[twins[index]].key
-            planned.append(_light(task, f"shares the output of {representative}"))
+            reason = f"shares the output of {representative}"
+            planned.append(_light(task, reason, encrypt=task.spec.encrypt))
         elif task.role is Role.TASK:
             planned.append(_plan(task, find(task.spec.type), effects[index], override))
         elif task.role is Role.ENTER:
             reason = "binds the parameters of the sub-workflow"
             has_condition = task.spec.when is not None
-            planned.append(_light(task, reason, join=task.spec.join, has_condition=has_condition))
+            planned.append(
+                _light(
+                    task,
+                    reason,
+                    join=task.spec.join,
+                    has_condition=has_condition,
+                    encrypt=index in sealed,
+                )
+            )
         else:
-            planned.append(_light(task, "collects the outputs of the sub-workflow"))
+            reason = "collects the outputs of the sub-workflow"
+            planned.append(_light(task, reason, encrypt=index in sealed))
     return tuple(planned)
+
+
+def _sealed_tasks(expansion: Expansion) -> set[int]:
+    """Find the flat tasks whose outputs are encrypted: by the author's word, and the borders of
+    sub-workflows that pass such outputs on.
+    """
+    sealed: set[int] = set()
+    for index, task in enumerate(expansion.tasks):  # parents stand before their children
+        is_border = task.role is not Role.TASK
+        if task.spec.encrypt or (is_border and any(edge.parent in sealed for edge in task.edges)):
+            sealed.add(index)
+    return sealed
 
 
 def _plan(
@@ -119,6 +142,7 @@ def _plan(
         timeout_s=spec.timeout_s,
         effects=effects,
         persist=spec.persist,
+        encrypt=spec.encrypt,
         cpu=spec.resources.cpu,
         memory_bytes=spec.resources.memory_bytes,
         pool=spec.pool,
@@ -144,6 +168,7 @@ def _light(
     *,
     join: JoinRule = JoinRule.ALL_SUCCESS,
     has_condition: bool = False,
+    encrypt: bool = False,
 ) -> PlannedTask:
     """Plan a task without code of its own: nothing to retry, to time out or to send away."""
     return PlannedTask(
@@ -153,5 +178,6 @@ def _light(
         executor_reason=reason,
         join=join,
         effects=Effects.NONE,
+        encrypt=encrypt,
         has_condition=has_condition,
     )

@@ -27,6 +27,7 @@ _INNER_SETTINGS = {
     "pool": "pool",
     "resources": "resources",
     "persist": "persist",
+    "encrypt": "encrypt",
     "effects": "effects",
     "env": "env",
 }

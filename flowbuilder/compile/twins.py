@@ -93,7 +93,15 @@ class _TwinSearch:
         inner = (
             id(self._expansion.scopes[task.inner_scope].workflow) if task.inner_scope >= 0 else 0
         )
-        settings = (spec.when, spec.join, spec.retry, spec.timeout_s, spec.executor, spec.persist)
+        settings = (
+            spec.when,
+            spec.join,
+            spec.retry,
+            spec.timeout_s,
+            spec.executor,
+            spec.persist,
+            spec.encrypt,
+        )
         occupied = (spec.resources, spec.pool, spec.priority, tuple(sorted(spec.env.items())))
         config: Mapping[str, object] = spec.config
         if task.role is Role.ENTER:

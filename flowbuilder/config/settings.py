@@ -103,7 +103,7 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
 SETTING_NAMES: Final[tuple[str, ...]] = tuple(_READERS)
 """Names of all settings; the variable of ``workers`` is ``FLOWBUILDER_WORKERS``."""
 
-_OTHER_VARIABLES = frozenset({"FLOWBUILDER_HOME"})
+_OTHER_VARIABLES = frozenset({"FLOWBUILDER_ENCRYPTION_KEY", "FLOWBUILDER_HOME"})
 
 
 def load_settings(start: Path | None = None, **arguments: object) -> Settings:

@@ -14,6 +14,7 @@ from flowbuilder.definition.shapes import (
     Choice,
     Condition,
     Duration,
+    Flag,
     FreeMapping,
     Json,
     Later,
@@ -158,6 +159,11 @@ TASK = Table(
         ),
         Field(name="persist", shape=Choice(Persist), doc="Whether a large output is kept on disk."),
         Field(
+            name="encrypt",
+            shape=Flag(),
+            doc="Whether the output is on disk only encrypted, and nothing printed is recorded.",
+        ),
+        Field(
             name="resources", shape=Record(RESOURCES), doc="What the task occupies while it runs."
         ),
         Field(name="pool", shape=Name(), doc="Pool that limits how many such tasks run at a time."),
@@ -242,7 +248,7 @@ TASK = Table(
 
 _TASK_DEFAULTS = frozenset(
     {
-        *("join", "retry", "timeout", "executor", "effects", "persist"),
+        *("join", "retry", "timeout", "executor", "effects", "persist", "encrypt"),
         *("resources", "pool", "priority", "env"),
     }
 )

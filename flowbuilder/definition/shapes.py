@@ -22,6 +22,7 @@ __all__ = [
     "Choice",
     "Condition",
     "Duration",
+    "Flag",
     "FreeMapping",
     "Json",
     "Later",
@@ -141,6 +142,18 @@ class TypeName(msgspec.Struct, AsIs, frozen=True):
             return value
         report.is_broken = True
         return report.wrong_type(path, "a task type such as script, shell or http", value)
+
+
+class Flag(msgspec.Struct, AsIs, frozen=True):
+    """True or false."""
+
+    def schema(self) -> Json:
+        """Describe the accepted values as JSON Schema."""
+        return {"type": "boolean"}
+
+    def read(self, value: object, path: SourcePath, report: Report) -> bool | Invalid:
+        """Accept nothing else: a quoted word is a text."""
+        return value if isinstance(value, bool) else report.wrong_type(path, "true or false", value)
 
 
 class Choice(msgspec.Struct, frozen=True):

@@ -121,6 +121,8 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     effects: Effects | None = None
     """None: the task type decides."""
     persist: Persist = Persist.AUTO
+    encrypt: bool = False
+    """Whether the output is kept on disk only encrypted, and nothing of it is recorded."""
     resources: Resources = Resources()
     pool: str | None = None
     priority: int = 0

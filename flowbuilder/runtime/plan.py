@@ -42,6 +42,9 @@ class PlannedTask(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     effects: Effects = Effects.IDEMPOTENT
     persist: Persist = Persist.AUTO
+    encrypt: bool = False
+    """Whether nothing of the output may be on disk in clear; entering and leaving a sub-workflow
+    take it over from what they pass on."""
     cpu: int = 1
     memory_bytes: int = 0
     pool: str | None = None

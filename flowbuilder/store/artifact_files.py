@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 __all__ = [
     "DIGEST_BYTES",
+    "ByteSink",
     "DigestWriter",
     "TooLargeError",
     "UnpicklableError",
@@ -36,38 +37,17 @@ class Written(NamedTuple):
     digest: str
 
 
-class DigestWriter:
-    """A binary sink that hashes, counts and stops at a limit, as pyarrow, numpy and pickle want it.
-
-    Parameters
-    ----------
-    descriptor : int
-        An open file, written with write(2).
-    max_bytes : int
-        Where `TooLargeError` is raised.
-    """
+class ByteSink:
+    """A binary sink as pyarrow, numpy and pickle want it; it counts what it is given."""
 
     closed = False
 
-    def __init__(self, descriptor: int, max_bytes: int) -> None:
-        self._descriptor = descriptor
-        self._max_bytes = max_bytes
-        from hashlib import blake2b
-
-        self._hash = blake2b(digest_size=DIGEST_BYTES)
+    def __init__(self) -> None:
         self.size_bytes = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append bytes."""
-        view = memoryview(data).cast("B")
-        count = view.nbytes
-        self.size_bytes += count
-        if self.size_bytes > self._max_bytes:
-            raise TooLargeError
-        self._hash.update(view)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-        return count
+        raise NotImplementedError
 
     def tell(self) -> int:
         """Give the number of bytes written."""
@@ -90,6 +70,38 @@ class DigestWriter:
     def seekable(self) -> bool:
         """Say no."""
         return False
+
+
+class DigestWriter(ByteSink):
+    """Writes to an open file, hashes, and stops at a limit.
+
+    Parameters
+    ----------
+    descriptor : int
+        An open file, written with write(2).
+    max_bytes : int
+        Where `TooLargeError` is raised.
+    """
+
+    def __init__(self, descriptor: int, max_bytes: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._max_bytes = max_bytes
+        from hashlib import blake2b
+
+        self._hash = blake2b(digest_size=DIGEST_BYTES)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append bytes."""
+        view = memoryview(data).cast("B")
+        count = view.nbytes
+        self.size_bytes += count
+        if self.size_bytes > self._max_bytes:
+            raise TooLargeError
+        self._hash.update(view)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        return count
 
     @property
     def digest(self) -> str:

@@ -104,7 +104,7 @@ def _artifact_row(run_id: str, record: ArtifactStored) -> tuple[object, ...]:
         record.instance,
         record.attempt,
         record.name,
-        record.format,
+        f"{record.format}+{record.cipher}" if record.cipher else record.format,
         record.path,
         record.size_bytes,
         record.digest,

@@ -12,18 +12,17 @@ from typing import Final
 
 import msgspec
 
-from flowbuilder.errors import ConfigurationError, StorageError
+from flowbuilder.errors import FlowBuilderError, StorageError
 from flowbuilder.records import ArtifactStored
 from flowbuilder.store.artifact_files import (
-    DigestWriter,
+    ByteSink,
     TooLargeError,
     UnpicklableError,
-    Written,
     digest_of,
     write_file,
 )
-from flowbuilder.store.small_outputs import is_exact
-from flowbuilder.store.tables import load_table, table_writer
+from flowbuilder.store.sealing import CIPHER, encryption_key, seal, unseal
+from flowbuilder.store.value_forms import ValueForm, find_form, read_value
 
 __all__ = ["LocalArtifactStore"]
 
@@ -55,9 +54,21 @@ class LocalArtifactStore:
         """Size of the store as far as this process knows; -1 until it is needed."""
 
     def save(
-        self, run_id: str, instance: int, attempt: int, name: str, value: object
+        self,
+        run_id: str,
+        instance: int,
+        attempt: int,
+        name: str,
+        value: object,
+        *,
+        encrypt: bool = False,
     ) -> ArtifactStored | None:
         """Write a value in the exact format that fits it.
+
+        Parameters
+        ----------
+        encrypt : bool
+            Whether the file is sealed under the user's key (`flowbuilder.store.sealing`).
 
         Returns
         -------
@@ -68,14 +79,29 @@ class LocalArtifactStore:
         Raises
         ------
         StorageError
-            If the disk refuses.
+            If the disk refuses, or the key cannot be used.
         """
         stem = self._folder_of(run_id) / _file_name(instance, attempt, name)
         if self._is_full():
             _log.info("output of instance %d stays in memory: the store is full", instance)
             return None
         try:
-            found = self._write(stem, value)
+            form = find_form(value)
+            if form is None or form.size_bytes > self._max_bytes:
+                return None
+            artifact = ArtifactStored(
+                instance=instance,
+                attempt=attempt,
+                name=name,
+                format=form.format,
+                path=stem.with_suffix(f".{form.suffix}").relative_to(self._data_dir).as_posix(),
+                size_bytes=0,
+                digest="",
+                type_name=form.type_name,
+                num_rows=-1 if encrypt else form.num_rows,
+                cipher=CIPHER if encrypt else "",
+            )
+            return self._write(artifact, form)
         except (TooLargeError, UnpicklableError) as error:
             _log.info("output of instance %d stays in memory: %s", instance, error or "too large")
             return None
@@ -84,22 +110,17 @@ class LocalArtifactStore:
                 f"could not store an output in {stem.parent}: {error.strerror or error}",
                 hint="free some space or choose another place with --data-dir",
             ) from error
-        if found is None:
-            return None
-        path, file_format, type_name, num_rows, written = found
+
+    def _write(self, artifact: ArtifactStored, form: ValueForm) -> ArtifactStored:
+        def write_sealed(sink: ByteSink) -> None:
+            seal(sink, encryption_key(create=True), _binding(artifact), form.write)
+
+        fill = write_sealed if artifact.cipher else form.write
+        written = write_file(self._data_dir / artifact.path, self._max_bytes, fill)
         if self._stored_bytes >= 0:
             self._stored_bytes += written.size_bytes
-        return ArtifactStored(
-            instance=instance,
-            attempt=attempt,
-            name=name,
-            format=file_format,
-            path=path.relative_to(self._data_dir).as_posix(),
-            size_bytes=written.size_bytes,
-            digest=written.digest,
-            type_name=type_name,
-            num_rows=num_rows,
-        )
+        artifact.size_bytes, artifact.digest = written.size_bytes, written.digest
+        return artifact
 
     def load(self, artifact: ArtifactStored) -> object:
         """Read a value back, tables memory-mapped, after checking the file at about 1 GB/s.
@@ -107,14 +128,19 @@ class LocalArtifactStore:
         Raises
         ------
         StorageError
-            If the file is missing, damaged, or a pickle without a valid HMAC: the output counts as
-            absent.
+            If the file is missing, damaged, a pickle without a valid HMAC, or encrypted with
+            another key: the output counts as absent.
         """
         path = self._path_of(artifact)
         _check_digest(path, artifact)
         try:
-            return _read(path, artifact)
-        except StorageError:
+            return read_value(
+                _unsealed(path, artifact) if artifact.cipher else path,
+                artifact.format,
+                artifact.type_name,
+                artifact.path,
+            )
+        except FlowBuilderError:
             raise
         except Exception as error:  # unpickling may run any code, and a library refuse in any way
             raise StorageError(
@@ -158,46 +184,6 @@ class LocalArtifactStore:
             raise StorageError(f"the stored output {artifact.path!r} lies outside the store")
         return path
 
-    def _write(self, stem: Path, value: object) -> tuple[Path, str, str, int, Written] | None:
-        table = table_writer(value)
-        type_name = _type_name(value)
-        if table is not None:
-            if table.size_bytes > self._max_bytes:
-                raise TooLargeError
-            path = stem.with_suffix(f".{table.format}")
-            written = write_file(path, self._max_bytes, table.write)
-            return path, table.format, table.type_name, table.num_rows, written
-        if type(value) is bytes:
-            path = stem.with_suffix(".bin")
-            return path, "bytes", type_name, -1, self._write_bytes(path, value)
-        if is_exact(value):
-            path = stem.with_suffix(".msgpack")
-            written = self._write_bytes(path, msgspec.msgpack.encode(value))
-            return path, "msgpack", type_name, -1, written
-        return self._write_pickle(stem.with_suffix(".pickle"), type_name, value)
-
-    def _write_bytes(self, path: Path, data: bytes) -> Written:
-        def fill(sink: DigestWriter) -> None:
-            sink.write(data)
-
-        return write_file(path, self._max_bytes, fill)
-
-    def _write_pickle(
-        self, path: Path, type_name: str, value: object
-    ) -> tuple[Path, str, str, int, Written] | None:
-        from flowbuilder.store.pickles import is_consumable, write_pickle
-        from flowbuilder.store.signing import signing_key
-
-        if is_consumable(value):
-            return None
-        try:
-            key = signing_key(create=True)
-        except (StorageError, ConfigurationError) as error:
-            _log.warning("outputs that need pickling stay in memory: %s", error)
-            return None
-        written = write_file(path, self._max_bytes, lambda sink: write_pickle(sink, key, value))
-        return path, "pickle", type_name, -1, written
-
 
 def _check_digest(path: Path, artifact: ArtifactStored) -> None:
     try:
@@ -210,17 +196,21 @@ def _check_digest(path: Path, artifact: ArtifactStored) -> None:
         raise StorageError(f"the stored output {artifact.path} is damaged", hint="run it again")
 
 
-def _read(path: Path, artifact: ArtifactStored) -> object:
-    if artifact.format == "bytes":
-        return path.read_bytes()
-    if artifact.format == "msgpack":
-        return msgspec.msgpack.decode(path.read_bytes())
-    if artifact.format == "pickle":
-        from flowbuilder.store.pickles import load_pickle
-        from flowbuilder.store.signing import signing_key
+def _unsealed(path: Path, artifact: ArtifactStored) -> memoryview:
+    if artifact.cipher != CIPHER:
+        raise StorageError(
+            f"the stored output {artifact.path} is encrypted with {artifact.cipher!r},"
+            " which this version does not know",
+            hint="update FlowBuilder",
+        )
+    key = encryption_key(create=False)
+    return unseal(path.read_bytes(), key, _binding(artifact), artifact.path)
 
-        return load_pickle(path, signing_key(create=False))
-    return load_table(path, artifact.format, artifact.type_name)
+
+def _binding(artifact: ArtifactStored) -> bytes:
+    """Tie a sealed file to its place (run, instance and attempt are in the path), task and form."""
+    parts = (artifact.path, artifact.name, artifact.format, artifact.type_name)
+    return msgspec.msgpack.encode(parts)
 
 
 def _file_name(instance: int, attempt: int, name: str) -> str:
@@ -230,9 +220,3 @@ def _file_name(instance: int, attempt: int, name: str) -> str:
 
     suffix = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     return f"{instance}-{attempt}-{suffix}"
-
-
-def _type_name(value: object) -> str:
-    kind = type(value)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return module + kind.__qualname__

@@ -8,11 +8,10 @@ import pickle
 from collections import ChainMap
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import ClassVar, Final
 
 from flowbuilder.errors import StorageError
-from flowbuilder.store.artifact_files import DigestWriter, TooLargeError, UnpicklableError
+from flowbuilder.store.artifact_files import ByteSink, TooLargeError, UnpicklableError
 from flowbuilder.store.signing import MAC_BYTES, new_mac
 
 __all__ = ["is_consumable", "load_pickle", "write_pickle"]
@@ -50,7 +49,7 @@ def _refuse(value: object) -> str:
 class _SigningSink:
     """Passes what it is given on, and signs it."""
 
-    def __init__(self, sink: DigestWriter, key: bytes) -> None:
+    def __init__(self, sink: ByteSink, key: bytes) -> None:
         self._sink = sink
         self.mac = new_mac(key)
 
@@ -60,7 +59,7 @@ class _SigningSink:
         return self._sink.write(view)
 
 
-def write_pickle(sink: DigestWriter, key: bytes, value: object) -> None:
+def write_pickle(sink: ByteSink, key: bytes, value: object) -> None:
     """Write a value by cloudpickle (it takes lambdas and classes of notebooks), then its HMAC.
 
     Raises
@@ -81,8 +80,8 @@ def write_pickle(sink: DigestWriter, key: bytes, value: object) -> None:
     sink.write(signed.mac.digest())
 
 
-def load_pickle(path: Path, key: bytes) -> object:
-    """Read a pickle whose HMAC is valid.
+def load_pickle(content: bytes | memoryview, key: bytes, name: str) -> object:
+    """Read a pickle whose HMAC is valid; ``name`` is what messages call it.
 
     Raises
     ------
@@ -91,13 +90,13 @@ def load_pickle(path: Path, key: bytes) -> object:
     Exception
         Whatever unpickling raises, such as an import that fails.
     """
-    content = path.read_bytes()
-    body, mac = content[:-MAC_BYTES], content[-MAC_BYTES:]
+    view = memoryview(content)
+    body, mac = view[:-MAC_BYTES], view[-MAC_BYTES:]
     expected = new_mac(key)
     expected.update(body)
-    if not body.startswith(_MAGIC) or not hmac.compare_digest(expected.digest(), mac):
+    if bytes(body[: len(_MAGIC)]) != _MAGIC or not hmac.compare_digest(expected.digest(), mac):
         raise StorageError(
-            f"the pickle {path.name} is not signed with this user's key and was not read",
+            f"the pickle {name} is not signed with this user's key and was not read",
             hint="run the task again",
         )
-    return pickle.loads(memoryview(body)[len(_MAGIC) :])  # noqa: S301 - its signature was checked
+    return pickle.loads(body[len(_MAGIC) :])  # noqa: S301 - its signature was checked

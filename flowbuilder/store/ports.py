@@ -202,10 +202,17 @@ class ArtifactStore(Protocol):
     """Outputs on disk. Files are immutable: written to a temporary name, fsynced, renamed."""
 
     def save(
-        self, run_id: str, instance: int, attempt: int, name: str, value: object
+        self,
+        run_id: str,
+        instance: int,
+        attempt: int,
+        name: str,
+        value: object,
+        *,
+        encrypt: bool = False,
     ) -> ArtifactStored | None:
-        """Write a value in the exact format that fits it; None if it is volatile (cannot be stored
-        and read back equal).
+        """Write a value in the exact format that fits it, sealed under the user's key if
+        ``encrypt``; None if it is volatile (cannot be stored and read back equal).
         """
         ...
 

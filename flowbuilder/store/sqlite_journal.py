@@ -270,9 +270,12 @@ class SqliteJournal:
             rows = list(connection.execute(query, (run_id,)))
         names = ("instance", "attempt", "name", "format", "path", "size_bytes", "digest")
         fields = (*names, "type_name", "num_rows")
-        return [
-            ArtifactStored(run_id=run_id, **dict(zip(fields, row, strict=True))) for row in rows
-        ]
+        found = []
+        for row in rows:
+            values = dict(zip(fields, row, strict=True))
+            values["format"], _, values["cipher"] = str(values["format"]).partition("+")
+            found.append(ArtifactStored(run_id=run_id, **values))
+        return found
 
     def remove_runs(self, run_ids: Sequence[str]) -> int:
         """Delete runs that are not alive, with their records and artifact rows; return how many."""

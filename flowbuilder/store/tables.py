@@ -6,12 +6,13 @@ already.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from flowbuilder.store.artifact_files import DigestWriter
+from flowbuilder.store.artifact_files import ByteSink
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ class TableWriter(NamedTuple):
     num_rows: int
     size_bytes: int
     """About what it will take."""
-    write: Callable[[DigestWriter], None]
+    write: Callable[[ByteSink], None]
 
 
 def table_writer(value: object) -> TableWriter | None:
@@ -51,8 +52,9 @@ def table_writer(value: object) -> TableWriter | None:
     return make(value) if make is not None else None
 
 
-def load_table(path: Path, file_format: str, type_name: str) -> object:
-    """Read a table or array back, memory-mapped where its library allows.
+def load_table(source: Path | memoryview, file_format: str, type_name: str) -> object:
+    """Read a table or array back from a file, memory-mapped where its library allows, or from
+    bytes.
 
     Raises
     ------
@@ -60,12 +62,12 @@ def load_table(path: Path, file_format: str, type_name: str) -> object:
         Whatever the library raises for a file it cannot read.
     """
     if file_format == NPY:
-        return _load_array(path)
+        return _load_array(source)
     if type_name == _POLARS and not _has("pyarrow"):
         import polars as pl
 
-        return pl.read_ipc(path)
-    table = _map_table(path)
+        return pl.read_ipc(source if isinstance(source, Path) else bytes(source))
+    table = _open_table(source)
     if type_name == _PYARROW:
         return table
     if type_name == _POLARS:
@@ -83,13 +85,14 @@ def _has(name: str) -> bool:
     return name in sys.modules or find_spec(name) is not None
 
 
-def _map_table(path: Path) -> pa.Table:
+def _open_table(source: Path | memoryview) -> pa.Table:
     import pyarrow as pa
 
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    opened = pa.memory_map(str(source)) if isinstance(source, Path) else pa.BufferReader(source)
+    return pa.ipc.open_file(opened).read_all()
 
 
-def _write_arrow(table: pa.Table, sink: DigestWriter) -> None:
+def _write_arrow(table: pa.Table, sink: ByteSink) -> None:
     import pyarrow as pa
 
     with pa.PythonFile(sink, mode="w") as file, pa.ipc.new_file(file, table.schema) as writer:
@@ -123,7 +126,7 @@ def _polars_writer_alone(frame: pl.DataFrame) -> TableWriter | None:
     if any(dtype.is_nested() or isinstance(dtype, pl.Object) for dtype in frame.schema.dtypes()):
         return None
 
-    def write(sink: DigestWriter) -> None:
+    def write(sink: ByteSink) -> None:
         frame.write_ipc(sink, compression="uncompressed")  # type: ignore[call-overload]
 
     return TableWriter(ARROW, _POLARS, frame.height, int(frame.estimated_size()), write)
@@ -190,20 +193,22 @@ def _numpy_writer(array: np.ndarray[Any, Any]) -> TableWriter | None:
         return None
     import numpy as np
 
-    def write(sink: DigestWriter) -> None:
+    def write(sink: ByteSink) -> None:
         np.lib.format.write_array(sink, array, allow_pickle=False)
 
     rows = array.shape[0] if array.ndim else -1
     return TableWriter(NPY, _NUMPY, rows, array.nbytes, write)
 
 
-def _load_array(path: Path) -> object:
+def _load_array(source: Path | memoryview) -> object:
     import numpy as np
 
+    if not isinstance(source, Path):
+        return np.load(io.BytesIO(source), allow_pickle=False)
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.load(source, mmap_mode="r", allow_pickle=False)
     except ValueError:  # an empty array cannot be mapped
-        return np.load(path, allow_pickle=False)
+        return np.load(source, allow_pickle=False)
     # A plain array, as it was stored; it keeps the mapping alive.
     return mapped.view(np.ndarray) if mapped.ndim else np.array(mapped)
 
