@@ -158,6 +158,11 @@ def make_launch_plan(
         executor=parse_executor(request.executor),
     )
     programs = bind_programs(compiled, container.registry, functions=workflow.functions)
+    if not container.is_in_memory and any(task.encrypt for task in compiled.plan.tasks):
+        from flowbuilder.store.sealing import require_sealing
+
+        # Now, not when the first output is ready and cannot be kept.
+        require_sealing()
     return LaunchPlan(
         workflow,
         container,

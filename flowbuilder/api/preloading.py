@@ -50,7 +50,8 @@ class EarlierOutputs:
             guard = find_guard(value.__class__)
             if guard is not None:
                 live.guarded[instance] = guard
-            small = live.encoded[instance] = small_output(value)
+            is_sealed = live.plan.tasks[instance].encrypt
+            small = live.encoded[instance] = ABSENT if is_sealed else small_output(value)
             live.state_codes[instance] = code
             live.state_reasons[instance] = reason
             if small is ABSENT and artifact is not None:

@@ -77,6 +77,8 @@ class TaskCall(msgspec.Struct, kw_only=True):
         Gives the output of the only task this one waits for, as a script wants it (see
         `TaskType.as_input_data`); None if there
         is none, or more than one.
+    is_confidential : bool
+        Whether the task makes or reads an encrypted output: nothing of it may be written to files.
     captured_stdout : callable
         Gives what this attempt has printed so far, where output is captured by routing.
     """
@@ -96,6 +98,7 @@ class TaskCall(msgspec.Struct, kw_only=True):
     policy: str = "local"
     cancel: CancelToken = msgspec.field(default_factory=CancelToken)
     timeout_s: float | None = None
+    is_confidential: bool = False
     write: Callable[[str, str], None] = lambda _stream, _text: None
     locate: Callable[[tuple[str | int, ...], int], Location | None] = lambda _path, _line: None
     input_data: Callable[[], object] = lambda: None

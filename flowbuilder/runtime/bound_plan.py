@@ -126,6 +126,7 @@ def is_unconditional(task: PlannedTask) -> bool:
         task.timeout_s is None
         and task.pool is None
         and not task.memory_bytes
+        and not task.encrypt
         and not task.has_condition
         and task.effects is not Effects.EXTERNAL
         and task.join in _NEEDS_SUCCESS

@@ -364,9 +364,32 @@ class LiveRun:
     # -- text ------------------------------------------------------------------------------------
 
     def write(self, instance: int, attempt: int, stream: str, text: str, level: str = "") -> None:
-        """Record text a task printed, secrets removed, up to a limit per attempt. Thread-safe."""
-        if not text or self.is_final:
+        """Record text a task printed, secrets removed, up to a limit per attempt. Thread-safe.
+
+        What tasks with encrypted outputs print is not recorded: it may be the output.
+        """
+        if not text or self.is_final or self._is_confidential(instance):
             return
+        self.note(instance, attempt, stream, text, level)
+
+    def _is_confidential(self, instance: int) -> bool:
+        tasks = self.plan.tasks
+        if instance >= 0:
+            return tasks[instance].encrypt
+        # Text of threads that belong to one of several tasks, nobody knows which.
+        return any(tasks[other].encrypt for other in list(self.in_flight))
+
+    def handles_encrypted(self, instance: int) -> bool:
+        """Whether an instance makes or reads an encrypted output: what is said of it in words may
+        repeat a part of that.
+        """
+        tasks = self.plan.tasks
+        return tasks[instance].encrypt or any(
+            tasks[parent].encrypt for parent in self.plan.parents_of(instance)
+        )
+
+    def note(self, instance: int, attempt: int, stream: str, text: str, level: str = "") -> None:
+        """Record text of the engine's own about a task."""
         if self.options.redact is not None:
             text = self.options.redact(text)
         slot = (instance, attempt)

@@ -93,10 +93,15 @@ class Outcomes:
         else:
             run.keep_output(instance, value)
             small = run.encoded[instance]
-        if run.options.redact is not None and holds_secret(value, run.options.redact):
+        if run.plan.tasks[instance].encrypt:
+            # Nothing of it rides in the record; `_save` asks whether it would have.
+            run.encoded[instance] = ABSENT
+            self._save(run, attempt, done, is_small=small is not ABSENT)
+            small = ABSENT
+        elif run.options.redact is not None and holds_secret(value, run.options.redact):
             small = run.encoded[instance] = ABSENT
             text = "the output holds a secret and is not kept\n"
-            run.write(instance, attempt.number, "log", text, "warning")
+            run.note(instance, attempt.number, "log", text, "warning")
         elif small is ABSENT:
             self._save(run, attempt, done)
         self._record(run, attempt, done, TaskState.SUCCEEDED, small)
@@ -148,12 +153,16 @@ class Outcomes:
         )
         redact = run.options.redact or str
         name = getattr(error, "error_type", "") or type(error).__name__
+        message, text = redact(_text_of(error)), redact(report.traceback)
+        if run.handles_encrypted(attempt.instance):
+            message = "the message is not recorded: it may show a part of an encrypted output"
+            text = ""
         return TaskFailure(
             kind=kind,
             error=error,
             error_type=name,
-            message=redact(_text_of(error)),
-            traceback=redact(report.traceback),
+            message=message,
+            traceback=text,
             location=location,
             attempt=attempt.number,
         )
@@ -198,7 +207,7 @@ class Outcomes:
             "task %s did not stop when asked; its thread goes on and its result will be dropped",
             key,
         )
-        run.write(
+        run.note(
             attempt.instance,
             attempt.number,
             "log",
@@ -380,20 +389,27 @@ class Outcomes:
 
     # -- large outputs ---------------------------------------------------------------------------
 
-    def _save(self, run: LiveRun, attempt: Attempt, done: Completion) -> None:
+    def _save(
+        self, run: LiveRun, attempt: Attempt, done: Completion, *, is_small: bool = False
+    ) -> None:
         """Write an output that does not ride in its record, if it is worth it; tables on a thread,
-        for they cannot change.
+        for they cannot change. ``is_small`` ones would ride there, if they were not encrypted.
         """
-        store, persist = self._driver.services.artifacts, run.plan.tasks[attempt.instance].persist
+        task = run.plan.tasks[attempt.instance]
+        store, persist = self._driver.services.artifacts, task.persist
         if store is None or persist is Persist.NEVER:
             return
-        if persist is Persist.AUTO and (
-            run.options.durability is Durability.NONE
-            or (
-                done.end_ns - done.start_ns < _WORTH_SAVING_NS
-                and attempt.instance not in run.plan.outputs
-                # Without its output it would not be settled, and cannot simply run again.
-                and run.plan.tasks[attempt.instance].effects is not Effects.EXTERNAL
+        if (
+            persist is Persist.AUTO
+            and not is_small
+            and (
+                run.options.durability is Durability.NONE
+                or (
+                    done.end_ns - done.start_ns < _WORTH_SAVING_NS
+                    and attempt.instance not in run.plan.outputs
+                    # Without its output it would not be settled, and cannot simply run again.
+                    and run.plan.tasks[attempt.instance].effects is not Effects.EXTERNAL
+                )
             )
         ):
             return
@@ -406,11 +422,11 @@ class Outcomes:
 
         def save() -> ArtifactStored | None:
             try:
-                return store.save(run.run_id, instance, number, key, value)
+                return store.save(run.run_id, instance, number, key, value, encrypt=task.encrypt)
             except Exception as error:
                 # Whatever storing it raises, the task itself did what it should.
                 _LOG.warning("the output of %s is not kept: %s", key, error)
-                run.write(instance, number, "log", f"the output is not kept: {error}\n", "warning")
+                run.note(instance, number, "log", f"the output is not kept: {error}\n", "warning")
                 return None
 
         def saved(artifact: ArtifactStored | None) -> LiveRun:

@@ -52,7 +52,7 @@ def dump_payload(value: object, folders: Sequence[Path]) -> Payload:
     value : object
         Tables and large arrays may stand at any depth.
     folders : sequence of Path
-        Where their files may go, best first.
+        Where their files may go, best first; none keeps everything in the parts.
 
     Returns
     -------
@@ -104,7 +104,7 @@ class _Tables:
     refs: dict[int, tuple[object, TableRef]] = field(default_factory=dict)
 
     def reduce(self, value: object) -> tuple[object, ...] | None:
-        if type(value).__module__.partition(".")[0] not in LIBRARIES:
+        if not self.folders or type(value).__module__.partition(".")[0] not in LIBRARIES:
             return None
         _, ref = self.refs.get(id(value), (None, None))
         ref = ref or export_table(value, *self.folders)

@@ -108,6 +108,8 @@ class RemoteCall(msgspec.Struct, frozen=True):
     args: tuple[object, ...] = ()
     kwargs: Mapping[str, object] = msgspec.field(default_factory=dict)
     directory: str = ""
+    is_confidential: bool = False
+    """Whether arguments and result travel through pipes only, never in files."""
 
 
 class InputSlot(msgspec.Struct, frozen=True):

@@ -106,7 +106,7 @@ class _Worker:
 
     def _pack(self, request: Request, value: object) -> tuple[Reply, Payload]:
         try:
-            payload = dump_payload(value, self._folders)
+            payload = dump_payload(value, () if request.is_confidential else self._folders)
         except BaseException as error:
             close = getattr(value, "close", None)
             if type(value).__name__ == "coroutine" and close is not None:

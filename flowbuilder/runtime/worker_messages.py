@@ -50,6 +50,8 @@ class Request:
         The engine's, where they changed since this worker's last call.
     marker : bytes
         To be written to both output streams after the call; empty where the engine needs none.
+    is_confidential : bool
+        Whether the result must come through the pipe, not in files.
     """
 
     label: str
@@ -61,6 +63,7 @@ class Request:
     sys_path: tuple[str, ...] | None = None
     environment: dict[str, str] | None = None
     marker: bytes = b""
+    is_confidential: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,7 +141,13 @@ class WorkerProcess:
         return known is not None and known != function.version
 
     def call(
-        self, function: FunctionRef, directory: str, arguments: Sequence[Part], write: Write
+        self,
+        function: FunctionRef,
+        directory: str,
+        arguments: Sequence[Part],
+        write: Write,
+        *,
+        is_confidential: bool = False,
     ) -> tuple[Reply, list[bytearray]]:
         """Make one call and wait for its answer.
 
@@ -155,6 +161,8 @@ class WorkerProcess:
             Payload of the pair (args, kwargs).
         write : callable
             Gets (stream, text) of what the call prints, all of it before this returns.
+        is_confidential : bool
+            Whether the result must come through the pipe, not in files.
 
         Returns
         -------
@@ -167,7 +175,7 @@ class WorkerProcess:
             If the process ends first.
         """
         while True:
-            request = self._request(function, directory)
+            request = self._request(function, directory, is_confidential=is_confidential)
             self._tap.begin(write)
             with contextlib.suppress(OSError):
                 self._channel.send([pickle.dumps(request, protocol=5), *arguments])
@@ -226,7 +234,7 @@ class WorkerProcess:
         self.kill()
         return _describe_death(self._process.wait(), doing)
 
-    def _request(self, function: FunctionRef, directory: str) -> Request:
+    def _request(self, function: FunctionRef, directory: str, *, is_confidential: bool) -> Request:
         path, environment = _engine_path(), _worker_environment()
         is_new = function.version not in self._known_code
         request = Request(
@@ -239,6 +247,7 @@ class WorkerProcess:
             sys_path=path if path != self._sys_path else None,
             environment=environment if environment != self._environment else None,
             marker=self._tap.marker,
+            is_confidential=is_confidential,
         )
         self._sys_path, self._environment = path, environment
         if function.module:

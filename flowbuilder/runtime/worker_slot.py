@@ -102,7 +102,8 @@ class WorkerSlot:
         if isinstance(worker, Outcome):
             return worker
         try:
-            arguments = dump_payload((call.args, dict(call.kwargs)), worker.folders)
+            folders = () if call.is_confidential else worker.folders
+            arguments = dump_payload((call.args, dict(call.kwargs)), folders)
         except ExecutorError:
             raise
         except Exception as error:
@@ -122,7 +123,13 @@ class WorkerSlot:
     ) -> Outcome:
         directory = call.directory or str(Path.cwd())
         try:
-            reply, parts = worker.call(function, directory, arguments.parts, ticket.write)
+            reply, parts = worker.call(
+                function,
+                directory,
+                arguments.parts,
+                ticket.write,
+                is_confidential=call.is_confidential,
+            )
         except WorkerLostError as error:
             exit_code = worker.exit_code
             self._discard_worker()

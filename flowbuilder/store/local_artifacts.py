@@ -63,12 +63,8 @@ class LocalArtifactStore:
         *,
         encrypt: bool = False,
     ) -> ArtifactStored | None:
-        """Write a value in the exact format that fits it.
-
-        Parameters
-        ----------
-        encrypt : bool
-            Whether the file is sealed under the user's key (`flowbuilder.store.sealing`).
+        """Write a value in the exact format that fits it, sealed under the user's key if
+        ``encrypt`` (`flowbuilder.store.sealing`).
 
         Returns
         -------

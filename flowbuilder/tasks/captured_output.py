@@ -16,7 +16,7 @@ _LONGEST_LINE = 65_536
 
 
 class OutputTooLargeError(Exception):
-    """A command wrote more than `MAX_SPILL_BYTES`."""
+    """A command wrote more than may be kept."""
 
 
 class CapturedOutput:
@@ -26,8 +26,9 @@ class CapturedOutput:
     ----------
     limit_bytes : int
         What is kept in memory.
-    spill_path : Path
-        The file that gets everything once the limit is passed; its folder is made then.
+    spill_path : Path or None
+        The file that gets everything once the limit is passed; its folder is made then. None allows
+        no more than the limit.
     max_spill_bytes : int
         Size at which `OutputTooLargeError` is raised.
     """
@@ -35,12 +36,12 @@ class CapturedOutput:
     __slots__ = ("_file", "_head", "_limit", "_max", "path", "size_bytes")
 
     def __init__(
-        self, limit_bytes: int, spill_path: Path, *, max_spill_bytes: int = MAX_SPILL_BYTES
+        self, limit_bytes: int, spill_path: Path | None, *, max_spill_bytes: int = MAX_SPILL_BYTES
     ) -> None:
         self.path = spill_path
         self.size_bytes = 0
         self._limit = limit_bytes
-        self._max = max_spill_bytes
+        self._max = limit_bytes if spill_path is None else max_spill_bytes
         self._head = bytearray()
         self._file: BufferedWriter | None = None
 
@@ -75,6 +76,7 @@ class CapturedOutput:
             self._file = None
 
     def _open(self) -> BufferedWriter:
+        assert self.path is not None
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return self.path.open("wb")
 

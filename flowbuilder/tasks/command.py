@@ -115,17 +115,15 @@ def run_command(call: TaskCall, argv: Sequence[str], options: CommandOptions) ->
         If the attempt was asked to stop.
     """
     call.cancel.raise_if_cancelled()
-    stdout = CapturedOutput(options.max_output_bytes, _spill_path(call))
+    spill_path = None if call.is_confidential else _spill_path(call)
+    stdout = CapturedOutput(options.max_output_bytes, spill_path)
     errors = _forwarder(call, "stderr", options, tail_chars=_TAIL_CHARS)
     group = _start(call, argv, options)
     try:
         _pump_output(call, group, options, stdout, errors)
         code = group.finish()
     except OutputTooLargeError as error:
-        message = "the command wrote more than 4 GiB and was stopped"
-        raise TaskFailedError(
-            message, task=call.name, hint="write to a file instead of standard output"
-        ) from error
+        raise _too_much(call, options) from error
     finally:
         group.abandon()
         stdout.close()
@@ -252,6 +250,16 @@ def _ending(code: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
+
+
+def _too_much(call: TaskCall, options: CommandOptions) -> TaskFailedError:
+    if call.is_confidential:
+        message = f"the command wrote more than {options.max_output_bytes} bytes and was stopped"
+        hint = "raise 'max_output_bytes': output that must be encrypted goes to no file"
+    else:
+        message = "the command wrote more than 4 GiB and was stopped"
+        hint = "write to a file instead of standard output"
+    return TaskFailedError(message, task=call.name, hint=hint)
 
 
 def _output(call: TaskCall, stdout: CapturedOutput, options: CommandOptions) -> object:

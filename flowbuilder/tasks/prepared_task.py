@@ -71,6 +71,7 @@ class PreparedTask:
         self._template = self._parse(self._config, "config", raw=True)
         self._env = self._parse(dict(flat.spec.env), "env")
         self._parents = self._parent_instances()
+        self._is_confidential = flat.spec.encrypt or self._reads_encrypted()
         self._only_parent = self._find_only_parent(parent_types)
 
     def call(self, context: AttemptContext) -> TaskCall:
@@ -101,6 +102,7 @@ class PreparedTask:
             policy=run.policy,
             cancel=context.cancel,
             timeout_s=context.timeout_s,
+            is_confidential=self._is_confidential,
             write=context.write,
             locate=self.locate_line,
             input_data=lambda: self._input_data(run),
@@ -223,6 +225,11 @@ class PreparedTask:
             for edge in self.flat.edges
             if tasks[edge.parent].role is not Role.ENTER and instances[edge.parent] >= 0
         }
+
+    def _reads_encrypted(self) -> bool:
+        planned, instances = self._compiled.plan.tasks, self._compiled.instances
+        parents = (instances[edge.parent] for edge in self.flat.edges)
+        return any(parent >= 0 and planned[parent].encrypt for parent in parents)
 
     def _find_only_parent(
         self, parent_types: Mapping[str, TaskType]

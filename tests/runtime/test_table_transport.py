@@ -404,3 +404,16 @@ def test_transport_folder_of_a_killed_owner_is_removed_by_the_next(tmp_path):
     assert before == [2, 3]
     assert [len(list(memory.iterdir())), len(list(scratch.iterdir()))] == [1, 2]
     alive.close()
+
+
+def test_what_is_confidential_travels_in_the_parts_alone():
+    table = pa.table({"a": np.arange(100_000)})
+    value = {"table": table, "array": np.arange(100_000.0), "frame": pl.DataFrame({"a": [1, 2]})}
+
+    payload = dump_payload(value, ())
+
+    assert payload.paths == ()
+    found = load_payload([bytes(part) for part in payload.parts])
+    assert found["table"].equals(table)
+    assert (found["array"] == value["array"]).all()
+    assert found["frame"].equals(value["frame"])

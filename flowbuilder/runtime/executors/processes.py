@@ -9,6 +9,8 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from flowbuilder.errors import WorkerLostError
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.executors.inline import format_error
@@ -45,6 +47,8 @@ class ProcessExecutor:
         try:
             assert program.remote is not None
             call = program.remote(attempt.context())
+            if attempt.run.handles_encrypted(attempt.instance):
+                call = replace(call, is_confidential=True)
             ticket = self._ensure_pool().submit(call, done=done, write=attempt.write)
         except Exception as error:
             report(
