@@ -56,9 +56,17 @@ class ObjectArtifactStore:
         return self._client.url
 
     def save(
-        self, run_id: str, instance: int, attempt: int, name: str, value: object
+        self,
+        run_id: str,
+        instance: int,
+        attempt: int,
+        name: str,
+        value: object,
+        *,
+        encrypt: bool = False,
     ) -> ArtifactStored | None:
-        """Write a value in the exact format that fits it, and return once the store has it.
+        """Write a value in the exact format that fits it, sealed under the user's key if
+        ``encrypt``, and return once the store has it.
 
         Returns
         -------
@@ -71,7 +79,7 @@ class ObjectArtifactStore:
         StorageError
             If this disk or the store refuses; nothing is visible there then.
         """
-        artifact = self._local.save(run_id, instance, attempt, name, value)
+        artifact = self._local.save(run_id, instance, attempt, name, value, encrypt=encrypt)
         if artifact is None:
             return None
         path = self._path_of(artifact)

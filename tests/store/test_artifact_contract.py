@@ -221,3 +221,15 @@ def test_many_threads_save_and_load_at_once(artifact_place, store):
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(24)))
     assert len(artifact_place.paths()) == 24
+
+
+def test_encrypted_outputs_come_back_and_are_nowhere_in_clear(artifact_place, store, tmp_path):
+    value = ["the patient is called Ada"] * 10
+
+    artifact = store.save("run-1", 1, 1, "a", value, encrypt=True)
+
+    assert artifact.cipher
+    assert artifact_place.open().load(artifact) == value
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"Ada" in path.read_bytes() for path in files)
