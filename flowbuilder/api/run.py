@@ -283,7 +283,7 @@ class Run:
             state, start, end = TaskState.RUNNING, attempt.start_ns, live.now_ns()
         has_run = start > 0 and state not in {TaskState.SKIPPED, TaskState.PENDING, TaskState.READY}
         failure = live.failures.get(instance)
-        executor, why = live.executors.get(instance, ("inline" if has_run else "", ""))
+        executor, why = live.executor_of(instance)
         return TaskRun(
             name=task.key,
             type=task.type,
@@ -294,7 +294,7 @@ class Run:
             cached=state is TaskState.CACHED,
             reason=live.state_reasons.get(instance, ""),
             error=f"{failure.error_type}: {failure.message}" if failure else "",
-            executor=str(executor) + (f" ({why})" if why else ""),
+            executor=executor + (f" ({why})" if why else ""),
             worker=worker,
             offset_s=max(0, start - live.anchor.monotonic_ns) / 1e9 if has_run else 0.0,
             queued_s=max(0, start - ready) / 1e9 if has_run else 0.0,

@@ -387,7 +387,7 @@ class Driver:
 
     def stop_attempt(self, attempt: Attempt, reason: str) -> None:
         """Ask an attempt to stop; abandon it after the grace, at once if nothing in it can hear."""
-        can_hear = attempt.token.has_listeners or attempt.on_kill is not None
+        can_hear = attempt.can_hear
         attempt.stop(reason)
         due_ns = monotonic_ns() + (GRACE_NS if can_hear else 0)
         timer = self.at(due_ns, attempt.run, lambda: self._outcomes.abandon(attempt))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from threading import get_ident
-from weakref import WeakValueDictionary
+from weakref import ref
 
 import msgspec
 
@@ -38,6 +38,8 @@ _LOG = logging.getLogger(__name__)
 
 _ACKNOWLEDGE_S = 30.0
 _RESCUE_S = 1.0
+_MOST_ENDED = 1_024
+"""Of so many ended runs it is known whether somebody still holds them."""
 _BODY_S = 0.05
 """A driver that has not looked for so long is inside the body of a task."""
 
@@ -93,7 +95,7 @@ class Engine:
         )
         self.live: dict[str, LiveRun] = {}
         """Runs that are not final, by id."""
-        self._ended: WeakValueDictionary[str, LiveRun] = WeakValueDictionary()
+        self._ended: dict[str, ref[LiveRun]] = {}
         self._lock = threading.Lock()
         self._shared: Driver | None = None
         self._idle_drivers: list[Driver] = []
@@ -195,7 +197,10 @@ class Engine:
 
     def find(self, run_id: str) -> LiveRun | None:
         """Find a run that lives, or has ended and is still held by somebody in this process."""
-        return self.live.get(run_id) or self._ended.get(run_id)
+        run = self.live.get(run_id)
+        if run is None and run_id in self._ended:
+            run = self._ended[run_id]()
+        return run
 
     def _admit(self, run: LiveRun) -> None:
         self.live[run.run_id] = run
@@ -203,8 +208,10 @@ class Engine:
     def _forget(self, run_id: str) -> None:
         run = self.live.get(run_id)
         if run is not None:
-            self._ended[run_id] = run
+            self._ended[run_id] = ref(run)
             del self.live[run_id]
+            if len(self._ended) > _MOST_ENDED:
+                del self._ended[next(iter(self._ended))]
 
     def run(self, run: LiveRun) -> bool:
         """Drive a run on this thread until it is final; return whether Ctrl-C cancelled it.

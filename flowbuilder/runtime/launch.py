@@ -7,7 +7,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from flowbuilder.errors import TaskTimeoutError
-from flowbuilder.records import AttemptStarted, ResourceAllocated
+from flowbuilder.records import ResourceAllocated
 from flowbuilder.runtime.admission import CPU_POOL, Pool
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.choice import choose_executor
@@ -184,14 +184,10 @@ class Launcher:
         number = run.attempts[instance] + 1
         run.attempts[instance] = number
         now = monotonic_ns()
-        attempt = Attempt(run, instance, number, executor, now)
+        attempt = Attempt(run, instance, number, executor, now, reason)
         if held:
-            attempt.hold(held)
+            attempt.held = held
         run.in_flight[instance] = attempt
-        run.executors[instance] = (executor.value, reason)
-        started = AttemptStarted(
-            instance=instance, attempt=number, executor=executor.value, reason=reason, time_ns=now
-        )
         for pool, units in held:
             if pool.name != CPU_POOL:
                 run.recorder.event(
@@ -202,11 +198,11 @@ class Launcher:
             or run.plan.tasks[instance].effects is Effects.EXTERNAL
         )
         if must_precede:
-            run.recorder.event(started)
+            run.recorder.event(attempt.started())
             if run.journal is not None and run.options.durability is not Durability.NONE:
                 run.journal.sync()
         else:
-            run.recorder.started[instance] = started
+            run.recorder.started[instance] = attempt
         return attempt
 
     def _execute(self, run: LiveRun, attempt: Attempt, task: PlannedTask, program: Program) -> None:
@@ -271,7 +267,7 @@ class Launcher:
         self._driver.at(due_ns, run, wake)
 
     def _time_out(self, run: LiveRun, attempt: Attempt) -> LiveRun | None:
-        if run.in_flight.get(attempt.instance) is not attempt or attempt.token.is_cancelled:
+        if run.in_flight.get(attempt.instance) is not attempt or attempt.stop_reason:
             return None
         self._driver.stop_attempt(attempt, "timeout")
         return run

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from flowbuilder.runtime.timers import Timer
     from flowbuilder.store.ports import JournalRun
 
-__all__ = ["NOT_SET", "LiveRun", "RunOptions", "TaskFailure"]
+__all__ = ["NOT_SET", "LiveRun", "RunOptions", "TaskFailure", "Timing"]
 
 _lists_lock = threading.Lock()
 """Held to make a list that most runs never need, or to append to it."""
@@ -66,6 +66,10 @@ SUCCEEDED = TASK_STATE_CODES[TaskState.SUCCEEDED]
 
 def _first_of(segment: tuple[int, int, int]) -> int:
     return segment[0]
+
+
+Timing = tuple[int, int, int, str, str]
+"""When the last attempt was ready and when it started (ns), its worker, its executor and why."""
 
 
 class TaskFailure(msgspec.Struct, frozen=True):
@@ -117,7 +121,6 @@ class LiveRun:
         "end_ns",
         "error",
         "error_task",
-        "executors",
         "failures",
         "finished",
         "frontier",
@@ -175,7 +178,7 @@ class LiveRun:
         self.state_codes = bytearray(count)
         self.values = bound.blank_values
         self.attempts = bound.blank_attempts
-        self.timings: dict[int, tuple[int, int, int]] = {}
+        self.timings: dict[int, Timing] = {}
         self.end_ns = bound.blank_ends
         self.start_ns = anchor.monotonic_ns
         self.segments: list[tuple[int, int, int]] | tuple[tuple[int, int, int], ...] = ()
@@ -189,7 +192,6 @@ class LiveRun:
         """Attempts of an earlier life of the run that do not count against the retry limit."""
         self.state_reasons: dict[int, str] = {}
         self.waiting: dict[int, WaitReason] = {}
-        self.executors: dict[int, tuple[str, str]] = {}
         self.stored: dict[int, object] = {}
         self.in_flight: dict[int, Attempt] = {}
         self.blocked: dict[str, list[tuple[int, int]]] = {}
@@ -328,7 +330,7 @@ class LiveRun:
         """
         end = self.end_ns[instance]
         if instance in self.timings:
-            ready, start, worker = self.timings[instance]
+            ready, start, worker, _, _ = self.timings[instance]
             return ready, start, end, worker
         where = bisect.bisect_right(self.segments, instance, key=_first_of) - 1
         if where >= 0:
@@ -337,6 +339,16 @@ class LiveRun:
                 start = self.end_ns[instance - 1] if instance > first else start_ns
                 return start, start, end, 0
         return 0, 0, end, 0
+
+    def executor_of(self, instance: int) -> tuple[str, str]:
+        """Give where the last attempt ran or runs, and why there; empty if there was none."""
+        attempt = self.in_flight.get(instance)
+        if attempt is not None:
+            return attempt.executor.value, attempt.why
+        timing = self.timings.get(instance)
+        if timing is not None:
+            return timing[3:]
+        return ("inline", "") if self.end_ns[instance] else ("", "")
 
     def arguments_of(self, arguments: object) -> list[object]:
         """Resolve bound arguments: input slots become outputs, everything else is itself."""

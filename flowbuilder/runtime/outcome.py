@@ -17,7 +17,7 @@ from flowbuilder.errors import (
 )
 from flowbuilder.records import ABSENT, ArtifactStored, AttemptFailed, RetryScheduled, TaskSkipped
 from flowbuilder.runtime.attempt import Attempt, Completion
-from flowbuilder.runtime.live_run import LiveRun, TaskFailure
+from flowbuilder.runtime.live_run import LiveRun, TaskFailure, Timing
 from flowbuilder.runtime.retry import retry_delay_s, should_retry
 from flowbuilder.runtime.secret_outputs import holds_secret
 from flowbuilder.runtime.timers import to_ns
@@ -70,9 +70,9 @@ class Outcomes:
         self._let_go(attempt)
         run.recorder.started.pop(instance, None)
         del run.in_flight[instance]
-        run.timings[instance] = (attempt.ready_ns, done.start_ns, attempt.worker)
+        run.timings[instance] = _timing(attempt, done)
         run.end_ns[instance] = done.end_ns
-        if done.kind is None and attempt.token.reason != "timeout":
+        if done.kind is None and attempt.stop_reason != "timeout":
             self._succeed(run, attempt, done)
         else:
             self._fail(run, attempt, done)
@@ -109,7 +109,7 @@ class Outcomes:
 
     def _fail(self, run: LiveRun, attempt: Attempt, done: Completion) -> None:
         instance = attempt.instance
-        reason = attempt.token.reason
+        reason = attempt.stop_reason
         if reason and reason != "timeout":
             self._record(run, attempt, done, TaskState.CANCELLED)
             run.state_reasons[instance] = reason
@@ -136,7 +136,7 @@ class Outcomes:
     def _describe(self, run: LiveRun, attempt: Attempt, done: Completion) -> TaskFailure:
         kind, error, trace = done.kind or FailureKind.ERROR, done.error, done.traceback
         task = run.plan.tasks[attempt.instance]
-        if attempt.token.reason == "timeout":
+        if attempt.stop_reason == "timeout":
             kind = FailureKind.TIMEOUT
             error = TaskTimeoutError(
                 f"expected task {task.key!r} to take at most {task.timeout_s:g} s, "
@@ -223,7 +223,7 @@ class Outcomes:
         self._let_go(attempt)
         run.recorder.started.pop(attempt.instance, None)
         del run.in_flight[attempt.instance]
-        run.timings[attempt.instance] = (attempt.ready_ns, done.start_ns, attempt.worker)
+        run.timings[attempt.instance] = _timing(attempt, done)
         run.end_ns[attempt.instance] = now
         self._fail(run, attempt, done)
         return run
@@ -257,7 +257,7 @@ class Outcomes:
         now = monotonic_ns()
         run.state_reasons[instance] = reason
         run.end_ns[instance] = now
-        run.timings[instance] = (now, now, 0)
+        run.timings[instance] = (now, now, 0, "", "")
         run.recorder.event(TaskSkipped(instance=instance, reason=reason, time_ns=now))
         run.recorder.row((instance, run.attempts[instance], _CODES[state], 0, now, now, now, small))
         self._set_final(run, instance, state)
@@ -445,6 +445,10 @@ class Outcomes:
             # Nothing stops a consumer from changing such an object, so it is written before anyone
             # gets it.
             saved(save())
+
+
+def _timing(attempt: Attempt, done: Completion) -> Timing:
+    return attempt.ready_ns, done.start_ns, attempt.worker, attempt.executor.value, attempt.why
 
 
 def _text_of(error: BaseException) -> str:

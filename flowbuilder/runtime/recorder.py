@@ -67,6 +67,8 @@ class Segment(msgspec.Struct, eq=False, gc=False):
     taken: int = 0
     is_open: bool = True
     shown: int = -1
+    is_seen: bool = False
+    """Whether a taker keeps count of it."""
 
 
 class Notified(Protocol):
@@ -77,13 +79,21 @@ class Notified(Protocol):
         ...
 
 
+class Started(Protocol):
+    """An attempt under way."""
+
+    def started(self) -> AttemptStarted:
+        """Describe its beginning."""
+        ...
+
+
 class Recorder(msgspec.Struct, eq=False, gc=False):
     """Collects the facts of one run; a `LiveSource` for the journal."""
 
     items: list[Row | Event | Segment] | None = None
     journal: Notified | None = None
     segment: Segment | None = None
-    started: dict[int, AttemptStarted] = {}
+    started: dict[int, Started] = {}
     """Live attempts not recorded as started; short ones never are."""
     log_lock: threading.Lock = msgspec.field(default_factory=lambda: next(_log_locks))
     """One of a few: thousands of runs live at once, and printing holds it for an instant."""
@@ -183,12 +193,22 @@ class Recorder(msgspec.Struct, eq=False, gc=False):
         """End it; its rows stay until they are taken."""
         segment.is_open = False
         self.segment = None
+        done = len(segment.ends)
+        if done - segment.taken <= _FEW:
+            with self.log_lock:
+                # Many runs may wait to be taken, and rows weigh less than a segment.
+                if not segment.is_seen and self.items and self.items[-1] is segment:
+                    self.items[-1:] = _segment_rows(segment, done)
 
     def take(self) -> list[Record]:
         """Hand over everything recorded since the last call, oldest first."""
         # Looked at before the items, so that whatever a start followed is among these; shown behind
         # them.
-        started = [self.started.pop(instance, None) for instance in list(self.started)]
+        started = [
+            attempt.started()
+            for instance in list(self.started)
+            if (attempt := self.started.pop(instance, None)) is not None
+        ]
         with self.log_lock:
             items = self._cut()
         pieces: list[Record] = []
@@ -215,9 +235,7 @@ class Recorder(msgspec.Struct, eq=False, gc=False):
             # An attempt that ended between the two looks needs no start.
             ended = {item[:2] for item in items if isinstance(item, tuple)}
             pieces.extend(
-                event
-                for event in started
-                if event is not None and (event.instance, event.attempt) not in ended
+                event for event in started if (event.instance, event.attempt) not in ended
             )
         return pieces
 
@@ -230,6 +248,8 @@ class Recorder(msgspec.Struct, eq=False, gc=False):
         # A segment that is still open was pushed last by the driver; only log text can stand
         # behind it.
         kept = [item for item in items if isinstance(item, Segment) and item.is_open]
+        for item in kept:
+            item.is_seen = True
         all_items[:count] = kept
         if not all_items and self.journal is None:
             # The run has ended, and its driver appends nothing more.
@@ -253,7 +273,6 @@ NO_RECORDER = _NoRecorder()
 def _segment_rows(segment: Segment, done: int) -> list[Row]:
     """Give the few attempts of a segment that ended since the last look."""
     taken, ends = segment.taken, segment.ends
-    segment.taken = done
     start = ends[taken - 1] if taken else segment.start_ns
     rows: list[Row] = []
     for place in range(taken, done):
@@ -262,6 +281,7 @@ def _segment_rows(segment: Segment, done: int) -> list[Row]:
         small = encoded[instance] if instance in encoded else small_output(value)
         rows.append((instance, 1, _SUCCEEDED, 0, start, start, end, small))
         start = end
+    segment.taken = done
     return rows
 
 

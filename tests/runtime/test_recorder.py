@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -65,9 +66,8 @@ class Model:
     def start_attempt(self, instance, attempt):
         now = self.tick()
         self.live[instance] = (attempt, now)
-        self.recorder.started[instance] = AttemptStarted(
-            instance=instance, attempt=attempt, time_ns=now
-        )
+        event = AttemptStarted(instance=instance, attempt=attempt, time_ns=now)
+        self.recorder.started[instance] = SimpleNamespace(started=lambda: event)
 
     def end(self, *, retry=False):
         if not self.live:

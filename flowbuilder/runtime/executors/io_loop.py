@@ -88,27 +88,27 @@ class IoLoop:
         self._is_woken = False
         while self._waiting and loop is not None:
             attempt, program = self._waiting.popleft()
-            if attempt.token.is_cancelled:
+            if attempt.is_stopped:
                 # A task cancelled before its first step would never report.
                 _report(unstarted(attempt))
                 continue
             task = loop.create_task(self._perform(attempt, program))
             self._tasks[attempt] = task
             attempt.on_kill = self._kill
-            if attempt.token.reason:  # between the first look and ``on_kill``
-                loop.call_soon(task.cancel)
+            if attempt.stop_reason:  # between the first look and ``on_kill``
+                loop.call_soon(_cancel, task)
 
     def _kill_task(self, attempt: Attempt, _reason: str) -> None:
         loop, task = self._loop, self._tasks.get(attempt)
         if loop is not None and task is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(_cancel, task)
 
     async def _perform(self, attempt: Attempt, program: Program) -> None:
         start_ns = attempt.start_ns = monotonic_ns()
         run = attempt.run
         task_slot.set(Slot(run, attempt.instance, attempt.number))
         try:
-            if attempt.token.reason:
+            if attempt.stop_reason:
                 _report(unstarted(attempt))
                 return
             if program.function is not None:
@@ -134,6 +134,17 @@ class IoLoop:
             )
         finally:
             del self._tasks[attempt]
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    # A turn of the loop after its end: an idle loop holds on to the last timer it dropped, whose
+    # context knows the run.
+    task.add_done_callback(_nothing)
+
+
+def _nothing(_task: asyncio.Task[None]) -> None:
+    """Let the loop turn."""
 
 
 def _report(completion: Completion) -> None:

@@ -63,8 +63,8 @@ class ProcessExecutor:
             )
             return
         attempt.on_kill = lambda _attempt, reason: ticket.kill(reason)
-        if attempt.token.is_cancelled:
-            ticket.kill(attempt.token.reason)
+        if attempt.stop_reason:
+            ticket.kill(attempt.stop_reason)
 
     def _ensure_pool(self) -> ProcessPool:
         from flowbuilder.runtime.process_pool import ProcessPool

@@ -41,10 +41,7 @@ class ThreadExecutor:
 
         def job(worker: int) -> None:
             attempt.worker = worker
-            if attempt.token.is_cancelled:
-                completion = unstarted(attempt)
-            else:
-                completion = perform(attempt, program)
+            completion = unstarted(attempt) if attempt.is_stopped else perform(attempt, program)
             # Here and not with the completion: nobody may be left to read that of an abandoned one.
             attempt.give_back()
             attempt.run.require_driver().inbox.put(completion)
