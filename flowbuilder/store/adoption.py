@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import apsw
-
 from flowbuilder.errors import RecoveryError
 from flowbuilder.records import RunCreated
-from flowbuilder.store.batch import Batch, rollback, write_rows
+from flowbuilder.store.batch import Batch
 from flowbuilder.store.catalogue import (
     read_progress,
     read_snapshot,
@@ -20,13 +18,14 @@ from flowbuilder.store.progress import Progress, encode_progress
 from flowbuilder.store.projection import Projection
 from flowbuilder.store.reading import header_row, rows_in_transaction
 from flowbuilder.store.replay import Replay
+from flowbuilder.store.writing import JournalWriter, SqlConnection
 from flowbuilder.vocabulary import RunState
 
 __all__ = ["adopt"]
 
 
 def adopt(
-    connection: apsw.Connection,
+    writer: JournalWriter,
     run_id: str,
     created: RunCreated,
     is_alive: Callable[[str], bool],
@@ -43,8 +42,7 @@ def adopt(
     StorageError
         If the run does not exist or is damaged.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with writer.transaction() as connection:
         progress = read_progress(connection, run_id)
         _check_adoptable(progress, created.owner, is_alive)
         projection = _projection_of(connection, progress)
@@ -53,11 +51,7 @@ def adopt(
         batch.rows.append(encode_record(run_id, projection.next_seq, created))
         projection.fold(created)
         batch.progress.append(encode_progress(projection.row()))
-        write_rows(connection, batch)
-        connection.execute("COMMIT")
-    except BaseException:
-        rollback(connection)
-        raise
+        writer.write_rows(batch)
     return pos, projection
 
 
@@ -76,7 +70,7 @@ def _check_adoptable(progress: Progress, new_owner: str, is_alive: Callable[[str
     )
 
 
-def _projection_of(connection: apsw.Connection, progress: Progress) -> Projection:
+def _projection_of(connection: SqlConnection, progress: Progress) -> Projection:
     header = decode_header(header_row(connection, progress.run_id))
     version = read_version(connection, header.plan_id)
     replay = Replay(header, len(version.keys))

@@ -1,12 +1,9 @@
-"""Everything one transaction writes, collected from live runs, and the statements that write it."""
+"""Everything one transaction writes, collected from live runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable
 from zlib import crc32
-
-import apsw
 
 from flowbuilder.records import (
     ArtifactStored,
@@ -16,11 +13,11 @@ from flowbuilder.records import (
     VersionHeader,
     WorkflowCreated,
 )
-from flowbuilder.store.codec import HEADER_KIND, Row, encode_header, encode_records, encode_version
+from flowbuilder.store.codec import Row, encode_header, encode_records, encode_version
 from flowbuilder.store.live_run import LiveRun
 from flowbuilder.store.progress import ProgressRow, encode_progress
 
-__all__ = ["Batch", "rollback", "write_batch"]
+__all__ = ["Batch", "seal_snapshot"]
 
 
 class Batch:
@@ -111,99 +108,3 @@ def _artifact_row(run_id: str, record: ArtifactStored) -> tuple[object, ...]:
         record.type_name,
         record.num_rows,
     )
-
-
-def write_batch(connection: apsw.Connection, batch: Batch) -> None:
-    """Write a batch in one transaction and return once it is on disk.
-
-    Raises
-    ------
-    apsw.Error
-        If a statement fails; nothing of the batch is written then.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        write_rows(connection, batch)
-        connection.execute("COMMIT")
-    except BaseException:
-        rollback(connection)
-        raise
-
-
-def write_rows(connection: apsw.Connection, batch: Batch) -> None:
-    """Run the statements of a batch inside the caller's transaction."""
-    if batch.versions:
-        _insert(connection, _INSERT_VERSION, batch.versions)
-    pos = _last_position(connection)
-    rows = []
-    for row in batch.rows:
-        pos += 1
-        rows.append((pos, *row))
-        if row.kind == HEADER_KIND:
-            batch.positions[row.run_id] = pos
-    _insert(connection, _INSERT_JOURNAL, rows)
-    runs = [(batch.positions[row.run_id], *row) for row in batch.progress]
-    _insert(connection, _UPSERT_RUN, runs)
-    if batch.artifacts:
-        _insert(connection, _INSERT_ARTIFACT, batch.artifacts)
-    if batch.snapshots:
-        _insert(connection, _INSERT_SNAPSHOT, batch.snapshots)
-
-
-def _last_position(connection: apsw.Connection) -> int:
-    query = "SELECT seq FROM sqlite_sequence WHERE name = 'journal'"
-    found = next(connection.execute(query), None)
-    return found[0] if found is not None and isinstance(found[0], int) else 0
-
-
-def rollback(connection: apsw.Connection) -> None:
-    """Undo what an unfinished transaction did, if there is one."""
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
-
-
-_INSERT_VERSION = ("INSERT OR IGNORE INTO versions VALUES ", 5, "")
-_INSERT_JOURNAL = ("INSERT INTO journal VALUES ", 8, "")
-_UPSERT_RUN = (
-    "INSERT INTO runs VALUES ",
-    8,
-    (
-        " ON CONFLICT (pos) DO UPDATE SET state = excluded.state, owner = excluded.owner,"
-        " last_seq = excluded.last_seq, crc32 = excluded.crc32, progress = excluded.progress"
-    ),
-)
-_INSERT_ARTIFACT = ("INSERT OR REPLACE INTO artifacts VALUES ", 10, "")
-_INSERT_SNAPSHOT = ("INSERT OR REPLACE INTO snapshots VALUES ", 4, "")
-
-# Rows per statement. A statement gives up the interpreter lock once and must win it back, which
-# takes 5 ms beside code that hogs it: many rows in few statements. Few sizes, so that all stay in
-# apsw's statement cache.
-_ROWS_PER_STATEMENT: Final = (512, 64, 8, 4, 2, 1)
-
-
-def _insert(
-    connection: apsw.Connection,
-    statement: tuple[str, int, str],
-    rows: Sequence[tuple[object, ...]],
-) -> None:
-    place = 0
-    left = len(rows)
-    for size in _ROWS_PER_STATEMENT:
-        while left >= size:
-            chunk = rows[place : place + size]
-            values = [value for row in chunk for value in row]
-            connection.execute(_statement(statement, size), values)
-            place += size
-            left -= size
-
-
-_statements: dict[tuple[str, int], str] = {}
-
-
-def _statement(parts: tuple[str, int, str], size: int) -> str:
-    head, width, tail = parts
-    text = _statements.get((head, size))
-    if text is None:
-        row = "(" + ", ".join("?" * width) + ")"
-        text = _statements[head, size] = head + ", ".join([row] * size) + tail
-    return text

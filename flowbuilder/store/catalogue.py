@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import apsw
-
 from flowbuilder.errors import StorageError
 from flowbuilder.ids import short_id
 from flowbuilder.records import VersionHeader
@@ -17,6 +15,7 @@ from flowbuilder.store.progress import Progress, ProgressRow, decode_progress
 from flowbuilder.store.reading import Readers, header_row, missing_records, rows_of_run
 from flowbuilder.store.replay import Replay
 from flowbuilder.store.summaries import current_state, summarise
+from flowbuilder.store.writing import SqlConnection
 from flowbuilder.vocabulary import RunState
 
 __all__ = [
@@ -35,7 +34,7 @@ _MAX_CANDIDATES: Final = 5
 _COLUMNS = "run_id, workflow, state, owner, last_seq, crc32, progress"
 
 
-def find_run_id(connection: apsw.Connection, ref: str) -> str:
+def find_run_id(connection: SqlConnection, ref: str) -> str:
     """Resolve a run id, a unique suffix of one, or ``latest``.
 
     Raises
@@ -52,15 +51,16 @@ def find_run_id(connection: apsw.Connection, ref: str) -> str:
     if run_position(connection, wanted):
         return wanted
     query = (
-        "SELECT run_id FROM runs WHERE substr(run_id, -length(?1)) = ?1 ORDER BY pos DESC LIMIT 6"
+        "SELECT run_id FROM runs WHERE substr(run_id, length(run_id) - ? + 1) = ?"
+        " ORDER BY pos DESC LIMIT 6"
     )
-    found = _texts(connection, query, wanted) if wanted else []
+    found = _texts(connection, query, len(wanted), wanted) if wanted else []
     if len(found) == 1:
         return found[0]
     raise _no_such_run(connection, ref[:64], found)
 
 
-def _no_such_run(connection: apsw.Connection, ref: str, matches: list[str]) -> StorageError:
+def _no_such_run(connection: SqlConnection, ref: str, matches: list[str]) -> StorageError:
     if matches:
         shown = ", ".join(matches[:_MAX_CANDIDATES]) + (", ..." if len(matches) > 5 else "")
         return StorageError(
@@ -75,18 +75,18 @@ def _no_such_run(connection: apsw.Connection, ref: str, matches: list[str]) -> S
     )
 
 
-def _texts(connection: apsw.Connection, query: str, *bindings: str) -> list[str]:
+def _texts(connection: SqlConnection, query: str, *bindings: str | int) -> list[str]:
     return [str(row[0]) for row in connection.execute(query, bindings)]
 
 
-def run_position(connection: apsw.Connection, run_id: str) -> int:
+def run_position(connection: SqlConnection, run_id: str) -> int:
     """Give the position of a run's header row, the key of its row in ``runs``; 0 if unknown."""
     query = "SELECT pos FROM journal WHERE run_id = ? AND first_seq = ?"
     found = next(connection.execute(query, (run_id, HEADER_SEQ)), None)
     return found[0] if found is not None and isinstance(found[0], int) else 0
 
 
-def read_progress(connection: apsw.Connection, run_id: str) -> Progress:
+def read_progress(connection: SqlConnection, run_id: str) -> Progress:
     """Read how far a run has come.
 
     Raises
@@ -102,7 +102,7 @@ def read_progress(connection: apsw.Connection, run_id: str) -> Progress:
 
 
 def read_summary(
-    connection: apsw.Connection, run_id: str, is_alive: Callable[[str], bool]
+    connection: SqlConnection, run_id: str, is_alive: Callable[[str], bool]
 ) -> RunSummary:
     """Read a run's line."""
     progress = read_progress(connection, run_id)
@@ -130,14 +130,16 @@ def list_summaries(
 
 
 def _newest_first(readers: Readers, workflow: str | None) -> Iterator[Progress]:
+    which = "" if workflow is None else "AND workflow = ?"
+    names = () if workflow is None else (workflow,)
     query = (
-        f"SELECT pos, {_COLUMNS} FROM runs WHERE pos < ? AND (?2 IS NULL OR workflow = ?2)"  # noqa: S608
+        f"SELECT pos, {_COLUMNS} FROM runs WHERE pos < ? {which}"  # noqa: S608
         " ORDER BY pos DESC LIMIT ?"
     )
     before: object = 2**62
     while True:
         with readers.reading() as connection:
-            page = list(connection.execute(query, (before, workflow, _PAGE_RUNS)))
+            page = list(connection.execute(query, (before, *names, _PAGE_RUNS)))
         for values in page:
             yield decode_progress(_progress_row(values[1:]))
         if len(page) < _PAGE_RUNS:
@@ -152,7 +154,7 @@ def _progress_row(values: tuple[object, ...]) -> ProgressRow:
     raise StorageError(f"the journal is damaged: the summary of run {run_id!r} has wrong types")
 
 
-def read_version(connection: apsw.Connection, plan_id: str) -> VersionHeader:
+def read_version(connection: SqlConnection, plan_id: str) -> VersionHeader:
     """Read a stored workflow version.
 
     Raises
@@ -170,7 +172,7 @@ def read_version(connection: apsw.Connection, plan_id: str) -> VersionHeader:
     return decode_version(plan_id, seal, body)
 
 
-def read_snapshot(connection: apsw.Connection, run_id: str) -> tuple[int, bytes] | None:
+def read_snapshot(connection: SqlConnection, run_id: str) -> tuple[int, bytes] | None:
     """Read the newest snapshot of a run: sequence number and state codes, if there is one."""
     query = "SELECT seq, crc32, states FROM snapshots WHERE run_id = ?"
     found = next(connection.execute(query, (run_id,)), None)

@@ -5,35 +5,32 @@ See README.md in this folder for the states, the races and what an interrupt may
 
 from __future__ import annotations
 
-import os
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-
-import apsw
 
 from flowbuilder.errors import FlowBuilderError, InternalError, StorageError
-from flowbuilder.store.batch import Batch, rollback, write_batch
+from flowbuilder.store.batch import Batch
 from flowbuilder.store.checkpoints import Checkpoints
-from flowbuilder.store.connection import storage_errors
 from flowbuilder.store.flusher import Flusher
 from flowbuilder.store.live_run import LiveRun
+from flowbuilder.store.writing import InDoubtError, JournalWriter, OccupiedError
 
 __all__ = ["GroupCommit"]
 
+_log = logging.getLogger(__name__)
+
 
 class GroupCommit:
-    """The write side of a journal: one connection, one lock, one batch at a time.
+    """The write side of a journal: one writer, one lock, one batch at a time.
 
     Parameters
     ----------
-    connection : apsw.Connection
-        The only connection of this process that writes records.
-    path : Path or None
-        The journal file; None in memory.
+    writer : JournalWriter
+        Puts a batch on disk.
     refusal : str
         Why nothing may be written (a newer journal); empty if it may.
     interval_s : float
@@ -42,17 +39,14 @@ class GroupCommit:
 
     def __init__(
         self,
-        connection: apsw.Connection,
-        path: Path | None,
+        writer: JournalWriter,
         *,
         refusal: str,
         interval_s: float,
         checkpoints: Checkpoints,
     ) -> None:
         self._lock = threading.Lock()
-        self._connection = connection
-        self._path = path
-        self._file_id = _file_id(path)
+        self._writer = writer
         self.refusal = refusal
         """Why nothing may be written; empty if it may."""
         self._dirty: deque[LiveRun] = deque()
@@ -120,7 +114,11 @@ class GroupCommit:
         with self._lock:
             if self.refusal:
                 return True
-            return self._commit(with_streaming=True)
+            try:
+                return self._commit(with_streaming=True)
+            except StorageError as error:  # nobody knows yet what became of an earlier batch
+                _log.warning("%s", error.message)
+                return False
 
     def close_run(self, run: LiveRun) -> None:
         """Let go of a run once everything of it is written."""
@@ -139,20 +137,20 @@ class GroupCommit:
         self.mark_dirty(run)
 
     @contextmanager
-    def exclusive(self) -> Iterator[apsw.Connection]:
-        """Hold the write connection, with everything notified so far written."""
+    def exclusive(self) -> Iterator[None]:
+        """Keep everybody of this process from writing, with everything notified so far written."""
         self.check_writable()
         with self._lock:
             self._commit()
-            yield self._connection
+            yield
 
     @contextmanager
-    def reading(self) -> Iterator[apsw.Connection]:
-        """Hold the write connection to read from it (a journal in memory has no other)."""
+    def settled(self) -> Iterator[None]:
+        """Keep everybody of this process from writing, with nothing half written."""
         self.check_usable()
         with self._lock:
             self._settle_doubt()
-            yield self._connection
+            yield
 
     def commits_paused(self) -> AbstractContextManager[object]:
         """Keep this process from committing for a moment."""
@@ -184,7 +182,7 @@ class GroupCommit:
                 ]
             finally:
                 self.refusal = _CLOSED
-                self._connection.close()
+                self._writer.close()
         if failures:
             raise failures[0]
 
@@ -195,7 +193,7 @@ class GroupCommit:
         self._flusher.abandon()
         self._dirty.clear()
         self._streaming.clear()
-        return [self._connection]
+        return self._writer.abandon()
 
     def _wake_flusher(self) -> None:
         if self._flusher.is_parked:
@@ -206,13 +204,16 @@ class GroupCommit:
         batch = self._doubt = Batch()
         self._collect(batch, with_streaming=with_streaming)
         error = self._write(batch)
+        if isinstance(error, InDoubtError):
+            self._list_again(batch, error)
+            return False  # the batch stays in doubt
         if error is None:
             self._settle(batch)
         else:
             self._fail(batch, error)
         self._doubt = None
         self._checkpoints.note(batch.size_bytes)
-        if isinstance(error, _NotOursError):
+        if isinstance(error, OccupiedError):
             return self._commit_singly(batch)
         return error is None
 
@@ -253,29 +254,16 @@ class GroupCommit:
     def _is_new_plan(self, plan_id: str) -> bool:
         if plan_id in self._known_plans:
             return False
-        query = "SELECT 1 FROM versions WHERE plan_id = ?"
-        return next(self._connection.execute(query, (plan_id,)), None) is None
+        return not self._writer.has_version(plan_id)
 
     def _write(self, batch: Batch) -> FlowBuilderError | None:
         if not batch.rows:
             return None
         try:
-            with storage_errors("write", self._path):
-                self._check_file()
-                write_batch(self._connection, batch)
+            self._writer.write(batch)
         except StorageError as error:
-            if isinstance(error.__cause__, apsw.ConstraintError | apsw.TooBigError):
-                return _NotOursError(error.message, hint=error.hint)
             return error
         return None
-
-    def _check_file(self) -> None:
-        # Writing to a removed file succeeds and keeps nothing.
-        if _file_id(self._path) != self._file_id:
-            raise StorageError(
-                f"the journal {self._path} was moved or removed while runs were being recorded",
-                hint="put it back, or end this program and run again",
-            )
 
     def _settle(self, batch: Batch) -> None:
         for run in batch.runs:
@@ -288,6 +276,10 @@ class GroupCommit:
     def _fail(self, batch: Batch, error: FlowBuilderError) -> None:
         for run in batch.runs:
             run.undo()
+        self._list_again(batch, error)
+
+    def _list_again(self, batch: Batch, error: FlowBuilderError) -> None:
+        for run in batch.runs:
             if run.taken:
                 run.failure = error
                 run.is_dirty = True
@@ -303,9 +295,12 @@ class GroupCommit:
             error = self._write(single)
             if error is None:
                 self._settle(single)
-            elif isinstance(error, _NotOursError):
+            elif isinstance(error, OccupiedError):
                 run.give_up(StorageError(f"run {run.run_id} cannot be recorded: {error.message}"))
                 is_good = False
+            elif isinstance(error, InDoubtError):
+                self._list_again(single, error)
+                return False  # it stays in doubt; those not tried yet are listed
             else:
                 self._fail(single, error)
                 is_good = False
@@ -321,42 +316,17 @@ class GroupCommit:
         batch = self._doubt
         if batch is None:
             return
-        with storage_errors("write", self._path):
-            rollback(self._connection)
-            if self._is_written(batch):
-                self._settle(batch)
-                self._doubt = None
-                return
+        if self._writer.was_written(batch):
+            self._settle(batch)
+            self._doubt = None
+            return
         for run in batch.runs:
             run.undo()
             run.is_dirty = True
             self._dirty.append(run)
         self._doubt = None
 
-    def _is_written(self, batch: Batch) -> bool:
-        if not batch.progress:
-            return False
-        newest = batch.progress[0]
-        pos = batch.positions.get(newest.run_id, 0)
-        query = "SELECT 1 FROM runs WHERE pos = ? AND run_id = ? AND last_seq = ?"
-        found = self._connection.execute(query, (pos, newest.run_id, newest.last_seq))
-        return next(found, None) is not None
-
-
-class _NotOursError(StorageError):
-    """A batch holds a record whose place is taken, or one that no database can hold."""
-
 
 _CLOSED = "the journal is closed"
 _FORKED = "the journal was opened by the process this one was forked from"
 _UNUSABLE = {_CLOSED: "open it again", _FORKED: "open the journal in this process"}
-
-
-def _file_id(path: Path | None) -> tuple[int, int]:
-    if path is None:
-        return (0, 0)
-    try:
-        status = os.stat(path)  # noqa: PTH116 - once a commit, and three times as fast as pathlib
-    except OSError:
-        return (-1, -1)
-    return (status.st_dev, status.st_ino)

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Final, Protocol
-
-import apsw
 
 from flowbuilder.errors import StorageError
 from flowbuilder.store.codec import HEADER_KIND, HEADER_SEQ, Row
-from flowbuilder.store.connection import open_connection, storage_errors
+from flowbuilder.store.writing import SqlConnection
 
-__all__ = ["PooledReaders", "Readers", "SharedReader", "header_row", "rows_of_run", "tail_rows"]
+__all__ = [
+    "ClosableConnection",
+    "PooledReaders",
+    "Readers",
+    "SharedReader",
+    "header_row",
+    "rows_of_run",
+    "tail_rows",
+]
 
 _PAGE_ROWS: Final = 64
 _MAX_IDLE: Final = 4
@@ -24,7 +29,7 @@ _COLUMNS = "run_id, first_seq, n, kind, schema_version, crc32, body"
 class Readers(Protocol):
     """Where read connections come from."""
 
-    def reading(self) -> AbstractContextManager[apsw.Connection]:
+    def reading(self) -> AbstractContextManager[SqlConnection]:
         """Lend a connection for one short read."""
         ...
 
@@ -37,31 +42,47 @@ class Readers(Protocol):
         ...
 
 
+class ClosableConnection(SqlConnection, Protocol):
+    """A connection that can be closed."""
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
 class PooledReaders:
     """A few connections that only read, kept open between reads.
 
     Parameters
     ----------
-    path : Path
-        The journal file.
+    open_connection : callable
+        Makes one more.
+    errors : callable
+        A context that turns the database's errors into `StorageError`.
     check : callable
         Raises if the journal is closed or forked.
     """
 
-    def __init__(self, path: Path, check: Callable[[], None]) -> None:
-        self._path = path
+    def __init__(
+        self,
+        open_connection: Callable[[], ClosableConnection],
+        errors: Callable[[], AbstractContextManager[None]],
+        check: Callable[[], None],
+    ) -> None:
+        self._open = open_connection
+        self._errors = errors
         self._check = check
-        self._idle: deque[apsw.Connection] = deque()
+        self._idle: deque[ClosableConnection] = deque()
 
     @contextmanager
-    def reading(self) -> Iterator[apsw.Connection]:
+    def reading(self) -> Iterator[SqlConnection]:
         """Lend a connection for one short read."""
         self._check()
-        with storage_errors("read", self._path):
+        with self._errors():
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = open_connection(self._path, read_only=True)
+                connection = self._open()
             try:
                 yield connection
             except BaseException:
@@ -92,14 +113,12 @@ class SharedReader:
         Gives the locked connection.
     """
 
-    def __init__(self, lend: Callable[[], AbstractContextManager[apsw.Connection]]) -> None:
+    def __init__(self, lend: Callable[[], AbstractContextManager[SqlConnection]]) -> None:
         self._lend = lend
 
-    @contextmanager
-    def reading(self) -> Iterator[apsw.Connection]:
+    def reading(self) -> AbstractContextManager[SqlConnection]:
         """Lend the connection for one short read."""
-        with storage_errors("read", None), self._lend() as connection:
-            yield connection
+        return self._lend()
 
     def close(self) -> None:
         """Do nothing: the connection belongs to the writer."""
@@ -109,7 +128,7 @@ class SharedReader:
         return []
 
 
-def header_row(connection: apsw.Connection, run_id: str) -> Row:
+def header_row(connection: SqlConnection, run_id: str) -> Row:
     """Read the row that describes a run.
 
     Raises
@@ -147,7 +166,7 @@ def rows_of_run(readers: Readers, run_id: str, after_seq: int = -1) -> Iterator[
             return
 
 
-def rows_in_transaction(connection: apsw.Connection, run_id: str, after_seq: int) -> Iterator[Row]:
+def rows_in_transaction(connection: SqlConnection, run_id: str, after_seq: int) -> Iterator[Row]:
     """Iterate over the rows that begin after ``after_seq``, inside the caller's transaction."""
     expected = after_seq + 1
     while page := read_page(connection, run_id, expected):
@@ -166,13 +185,13 @@ def missing_records(run_id: str, first: int, last: int) -> StorageError:
     )
 
 
-def _row_start(connection: apsw.Connection, run_id: str, seq: int) -> int:
+def _row_start(connection: SqlConnection, run_id: str, seq: int) -> int:
     query = "SELECT max(first_seq) FROM journal WHERE run_id = ? AND first_seq BETWEEN 0 AND ?"
     (found,) = next(connection.execute(query, (run_id, seq)))
     return found if isinstance(found, int) else 0
 
 
-def read_page(connection: apsw.Connection, run_id: str, from_seq: int) -> list[Row]:
+def read_page(connection: SqlConnection, run_id: str, from_seq: int) -> list[Row]:
     """Read the next rows of a run that begin at or after ``from_seq``."""
     query = (
         f"SELECT {_COLUMNS} FROM journal WHERE run_id = ? AND first_seq >= ?"  # noqa: S608
@@ -197,7 +216,7 @@ def rows_of_kind(readers: Readers, run_id: str, kind: str) -> Iterator[Row]:
         after = _row(found[-1]).first_seq
 
 
-def tail_rows(connection: apsw.Connection, after_pos: int, limit: int) -> list[tuple[int, Row]]:
+def tail_rows(connection: SqlConnection, after_pos: int, limit: int) -> list[tuple[int, Row]]:
     """Read the rows after a position, of all runs, in the order they were written."""
     query = f"SELECT pos, {_COLUMNS} FROM journal WHERE pos > ? AND kind <> ? ORDER BY pos LIMIT ?"  # noqa: S608
     found = connection.execute(query, (after_pos, HEADER_KIND, limit))

@@ -1,61 +1,28 @@
-"""The journal on SQLite: the composition of its write side, its readers and its catalogue."""
+"""The journal on SQLite: the tables in a file that many processes share, or in memory."""
 
 from __future__ import annotations
 
-import atexit
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from weakref import WeakSet
 
 import apsw
 
-from flowbuilder.errors import FlowBuilderError, RecoveryError, StorageError
-from flowbuilder.records import (
-    ArtifactStored,
-    Event,
-    LogChunk,
-    RunCreated,
-    RunHeader,
-    VersionHeader,
-)
-from flowbuilder.store.adoption import adopt
-from flowbuilder.store.batch import rollback
-from flowbuilder.store.catalogue import (
-    find_run_id,
-    list_summaries,
-    load_saved_run,
-    read_progress,
-    read_snapshot,
-    read_summary,
-    read_version,
-    run_position,
-)
+from flowbuilder.errors import StorageError
 from flowbuilder.store.checkpoints import Checkpoints
-from flowbuilder.store.codec import decode_row
 from flowbuilder.store.connection import BUSY_TIMEOUT_MS, open_connection, storage_errors
-from flowbuilder.store.forks import leak, watch_forks
+from flowbuilder.store.forks import leak
 from flowbuilder.store.group_commit import GroupCommit
-from flowbuilder.store.live_run import LiveRun
-from flowbuilder.store.ports import LiveSource, RunSummary, SavedRun, TailPage
-from flowbuilder.store.reading import (
-    PooledReaders,
-    Readers,
-    SharedReader,
-    rows_of_kind,
-    rows_of_run,
-    tail_rows,
-)
+from flowbuilder.store.reading import PooledReaders, Readers, SharedReader
 from flowbuilder.store.schema import ensure_schema
-from flowbuilder.vocabulary import Durability, RunState
+from flowbuilder.store.sql_journal import SqlJournal
+from flowbuilder.store.sqlite_writer import SqliteWriter
 
 __all__ = ["SqliteJournal"]
 
-_open_journals: WeakSet[SqliteJournal] = WeakSet()
 
-
-class SqliteJournal:
+class SqliteJournal(SqlJournal):
     """A `Journal` in a SQLite file, which many processes share, or in memory. Thread-safe.
 
     Parameters
@@ -87,8 +54,7 @@ class SqliteJournal:
         has_log: bool = True,
     ) -> None:
         self.path = path
-        self._is_alive = is_owner_alive
-        connection = open_connection(path)
+        self.connection = connection = open_connection(path)
         try:
             if path is not None:
                 _set_journal_mode(connection, "wal" if has_log else "truncate")
@@ -97,231 +63,35 @@ class SqliteJournal:
             connection.close()
             raise
         self._checkpoints = Checkpoints(path if has_log else None)
-        self._group = GroupCommit(
-            connection,
-            path,
+        writer = SqliteWriter(connection, path)
+        group = GroupCommit(
+            writer,
             refusal="" if is_writable else _NEWER.format(path=path),
             interval_s=flush_interval_s,
             checkpoints=self._checkpoints,
         )
-        self._readers: Readers = (
-            SharedReader(self._group.reading)
-            if path is None
-            else PooledReaders(path, self._group.check_usable)
-        )
-        watch_forks(self)
-        _open_journals.add(self)
+        super().__init__(group, writer, self._open_readers(group), is_owner_alive)
 
-    @property
-    def is_writable(self) -> bool:
-        """Whether runs can be recorded: False for journals of a newer major version."""
-        return not self._group.refusal
+    def _open_readers(self, group: GroupCommit) -> Readers:
+        path = self.path
+        if path is not None:
+            return PooledReaders(
+                lambda: open_connection(path, read_only=True),
+                lambda: storage_errors("read", path),
+                group.check_usable,
+            )
 
-    def open_run(
-        self, version: VersionHeader, header: RunHeader, created: RunCreated, source: LiveSource
-    ) -> LiveRun:
-        """Begin a run. Nothing is written before the first flush.
+        @contextmanager
+        def lend() -> Iterator[apsw.Connection]:
+            with storage_errors("read", None), group.settled():
+                yield self.connection
 
-        Raises
-        ------
-        StorageError
-            If nothing may be written here.
-        """
-        self._group.check_writable()
-        run = LiveRun(
-            self._group,
-            source,
-            header.run_id,
-            (created,),
-            version,
-            header,
-            is_relaxed=header.durability == Durability.NONE,
-        )
-        self._group.live[header.run_id] = run
-        return run
-
-    def adopt_run(self, run_id: str, created: RunCreated, source: LiveSource) -> LiveRun:
-        """Take over a run whose owner is gone or which ended unsuccessfully.
-
-        Raises
-        ------
-        RecoveryError
-            If its owner lives, or it succeeded.
-        StorageError
-            If it does not exist or cannot be written.
-        """
-        with self._group.exclusive() as connection:
-            if run_id in self._group.live:
-                raise RecoveryError(
-                    f"run {run_id} is still open in this process",
-                    hint="wait for it, or cancel it first",
-                )
-            with storage_errors("write", self.path):
-                pos, projection = adopt(connection, run_id, created, self._is_alive)
-            run = LiveRun(self._group, source, run_id, made=projection, pos=pos)
-            self._group.live[run_id] = run
-        return run
-
-    def find_run(self, ref: str) -> RunSummary:
-        """Resolve a run id, a unique suffix of one, or ``latest``.
-
-        Raises
-        ------
-        StorageError
-            If none or several match; the message lists candidates.
-        """
-        self._group.flush_notified()
-        with self._readers.reading() as connection:
-            return read_summary(connection, find_run_id(connection, ref), self._is_alive)
-
-    def list_runs(
-        self, *, limit: int = 50, workflow: str | None = None, state: RunState | None = None
-    ) -> list[RunSummary]:
-        """List runs, newest first."""
-        self._group.flush_notified()
-        known: dict[str, bool] = {}
-
-        def is_alive(owner: str) -> bool:
-            if owner not in known:
-                known[owner] = self._is_alive(owner)
-            return known[owner]
-
-        return list_summaries(self._readers, is_alive, limit=limit, workflow=workflow, state=state)
-
-    def load_run(self, run_id: str) -> SavedRun:
-        """Read back everything known of a run.
-
-        Raises
-        ------
-        StorageError
-            If it does not exist, or anything of it is damaged.
-        """
-        self._group.flush_notified()
-        return load_saved_run(self._readers, run_id, self._is_alive)
-
-    def version(self, plan_id: str) -> VersionHeader:
-        """Read a stored version.
-
-        Raises
-        ------
-        StorageError
-            If it is missing or damaged.
-        """
-        self._group.flush_notified()
-        with self._readers.reading() as connection:
-            return read_version(connection, plan_id)
-
-    def snapshot(self, run_id: str) -> tuple[int, bytes] | None:
-        """Read a recent (sequence number, state codes) of a long run, for a view to attach with."""
-        with self._readers.reading() as connection:
-            return read_snapshot(connection, run_id)
-
-    def events(self, run_id: str, *, after_seq: int = -1) -> Iterator[Event]:
-        """Iterate over a run's facts in order, blocks unfolded.
-
-        Raises
-        ------
-        StorageError
-            At the first record that is damaged or missing.
-        """
-        self._group.flush_notified()
-        for row in rows_of_run(self._readers, run_id, after_seq):
-            for event in decode_row(row):
-                if event.seq > after_seq:
-                    yield event
-
-    def logs(self, run_id: str, *, instance: int | None = None) -> Iterator[LogChunk]:
-        """Iterate over what a run, or one of its tasks, printed and logged."""
-        self._group.flush_notified()
-        for row in rows_of_kind(self._readers, run_id, "log"):
-            for event in decode_row(row):
-                if isinstance(event, LogChunk) and instance in {None, event.instance}:
-                    yield event
-
-    def tail(self, after_pos: int = 0, *, limit: int = 1000) -> TailPage:
-        """Read facts of all runs and processes after a position, in the order they were written.
-
-        Parameters
-        ----------
-        after_pos : int
-            ``next_pos`` of the page before; 0 begins at the oldest.
-        limit : int
-            Rows to read; a block of many attempts is one row.
-        """
-        with self._readers.reading() as connection:
-            rows = tail_rows(connection, after_pos, limit)
-        events = [event for _, row in rows for event in decode_row(row)]
-        return TailPage(events, rows[-1][0] if rows else after_pos)
-
-    def last_pos(self) -> int:
-        """Give the newest position, to tail from now on."""
-        with self._readers.reading() as connection:
-            (pos,) = next(connection.execute("SELECT coalesce(max(pos), 0) FROM journal"))
-        return int(pos) if isinstance(pos, int) else 0
-
-    def artifacts(self, run_id: str) -> list[ArtifactStored]:
-        """List the stored outputs of a run, of all attempts."""
-        self._group.flush_notified()
-        query = (
-            "SELECT instance, attempt, name, format, path, size_bytes, digest, type_name, num_rows"
-            " FROM artifacts WHERE run_id = ?"
-        )
-        with self._readers.reading() as connection:
-            rows = list(connection.execute(query, (run_id,)))
-        names = ("instance", "attempt", "name", "format", "path", "size_bytes", "digest")
-        fields = (*names, "type_name", "num_rows")
-        found = []
-        for row in rows:
-            values = dict(zip(fields, row, strict=True))
-            values["format"], _, values["cipher"] = str(values["format"]).partition("+")
-            found.append(ArtifactStored(run_id=run_id, **values))
-        return found
-
-    def remove_runs(self, run_ids: Sequence[str]) -> int:
-        """Delete runs that are not alive, with their records and artifact rows; return how many."""
-        with self._group.exclusive() as connection, storage_errors("write", self.path):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                removed = sum(self._remove(connection, run_id) for run_id in set(run_ids))
-                connection.execute("COMMIT")
-            except BaseException:
-                rollback(connection)
-                raise
-        return removed
-
-    def _remove(self, connection: apsw.Connection, run_id: str) -> bool:
-        if run_id in self._group.live:
-            return False
-        pos = run_position(connection, run_id)
-        if not pos:
-            return False
-        # A run whose summary is damaged cannot be told to be alive, and must be removable.
-        with suppress(StorageError):
-            progress = read_progress(connection, run_id)
-            if not progress.is_final and self._is_alive(progress.owner):
-                return False
-        connection.execute("DELETE FROM runs WHERE pos = ?", (pos,))
-        for table in ("journal", "snapshots", "artifacts"):
-            connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))  # noqa: S608
-        return True
-
-    def close(self) -> None:
-        """Flush everything and let go of the files.
-
-        Raises
-        ------
-        StorageError
-            If something could not be written.
-        """
-        _open_journals.discard(self)
-        self._readers.close()
-        self._group.close()
+        return SharedReader(lend)
 
     def abandon(self) -> None:
         """Become unusable in a forked child; nothing inherited is touched."""
-        leaked = self._group.abandon() + self._readers.abandon() + self._checkpoints.abandon()
-        _open_journals.discard(self)
-        leak(leaked)
+        super().abandon()
+        leak(self._checkpoints.abandon())
 
 
 _NEWER = (
@@ -350,12 +120,3 @@ def _change_journal_mode(connection: apsw.Connection, mode: str) -> object:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.005)
-
-
-def _close_all() -> None:
-    for journal in list(_open_journals):
-        with suppress(FlowBuilderError):
-            journal.close()
-
-
-atexit.register(_close_all)

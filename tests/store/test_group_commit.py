@@ -10,8 +10,8 @@ import pytest
 
 from flowbuilder.errors import InternalError, StorageError
 from flowbuilder.records import AttemptBlock, RunStateChanged
-from flowbuilder.store import batch, group_commit
 from flowbuilder.store.sqlite_journal import SqliteJournal
+from flowbuilder.store.sqlite_writer import SqliteWriter
 
 
 def begin(journal, make, task_count=3, **header):
@@ -109,17 +109,17 @@ def test_many_threads_record_and_wait_at_once(disk_journal, make):
 
 def test_records_made_while_a_batch_is_written_are_in_the_next(disk_journal, make, monkeypatch):
     run, source, run_id = begin(disk_journal, make)
-    write = group_commit.write_batch
+    write = SqliteWriter.write
 
-    def write_and_record(connection, current):
-        write(connection, current)
+    def write_and_record(writer, current):
+        write(writer, current)
         if not source.records and len(events) < 1:
             events.append(1)
             source.put(make.chain(0, 3))
             run.notify()
 
     events: list[int] = []
-    monkeypatch.setattr(group_commit, "write_batch", write_and_record)
+    monkeypatch.setattr(SqliteWriter, "write", write_and_record)
     run.sync()
     run.sync()
 
@@ -127,13 +127,13 @@ def test_records_made_while_a_batch_is_written_are_in_the_next(disk_journal, mak
 
 
 def fill_disk(journal):
-    connection = journal._group._connection
+    connection = journal.connection
     pages = connection.pragma("page_count")
     connection.pragma("max_page_count", pages)
 
 
 def free_disk(journal):
-    journal._group._connection.pragma("max_page_count", 2**30)
+    journal.connection.pragma("max_page_count", 2**30)
 
 
 def big_block(make, first, n):
@@ -199,17 +199,17 @@ def test_interrupt_of_a_commit_loses_and_doubles_nothing(journal, make, monkeypa
     run, source, run_id = begin(journal, make)
     run.sync()
     source.put(make.chain(0, 2))
-    write = group_commit.write_batch
+    write = SqliteWriter.write
 
-    def interrupted(connection, current):
+    def interrupted(writer, current):
         if moment == "after":
-            write(connection, current)
+            write(writer, current)
         elif moment == "during":
-            connection.execute("BEGIN IMMEDIATE")
-            batch.write_rows(connection, current)
+            writer.connection.execute("BEGIN IMMEDIATE")
+            writer.write_rows(current)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(group_commit, "write_batch", interrupted)
+    monkeypatch.setattr(SqliteWriter, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.sync()
     monkeypatch.undo()

@@ -166,7 +166,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def fail_a_commit(self):
-        connection = self.journal._group._connection
+        connection = self.journal.connection
         self.source.records.append(LogChunk(instance=0, attempt=1, stream="log", text="y" * 60_000))
         self.model.append(self.source.records[-1])
         with self.journal._group._lock:

@@ -52,7 +52,7 @@ def test_new_store_is_private_and_ignored_by_git(tmp_path):
 
 def test_journal_has_the_settings_it_needs(tmp_path):
     journal = open_journal(tmp_path)
-    connection = journal._group._connection
+    connection = journal.connection
 
     assert connection.pragma("journal_mode") == "wal"
     assert connection.pragma("synchronous") == 2
@@ -113,7 +113,7 @@ def test_journal_of_a_newer_minor_version_is_written(tmp_path, make):
     run.sync()
 
     assert journal.is_writable
-    assert journal._group._connection.pragma("user_version") == SCHEMA_VERSION + 7
+    assert journal.connection.pragma("user_version") == SCHEMA_VERSION + 7
     journal.close()
 
 
@@ -150,7 +150,7 @@ def test_migrations_run_in_order_from_where_the_journal_stands(tmp_path, monkeyp
 
     journal = open_journal(tmp_path)
 
-    assert list(journal._group._connection.execute("SELECT a FROM extra")) == [(1,)]
+    assert list(journal.connection.execute("SELECT a FROM extra")) == [(1,)]
     journal.close()
 
 
@@ -267,7 +267,7 @@ def test_network_file_system_gets_a_rollback_journal_and_a_warning(tmp_path, mon
     source.put(make.chain(0, 3))
     run.sync()
 
-    assert journal._group._connection.pragma("journal_mode") == "truncate"
+    assert journal.connection.pragma("journal_mode") == "truncate"
     assert not (tmp_path / "journal.db-wal").exists()
     assert journal.find_run("latest").counts == {"succeeded": 3}
     journal.close()
