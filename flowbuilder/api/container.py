@@ -25,10 +25,8 @@ from flowbuilder.runtime.engine import Engine, EngineOptions
 from flowbuilder.runtime.machine import cpu_budget
 from flowbuilder.runtime.services import ErrorReport
 from flowbuilder.store.artifact_opening import open_artifacts
-from flowbuilder.store.opening import open_journal
-from flowbuilder.store.ownership import Owners
-from flowbuilder.store.ports import ArtifactStore
-from flowbuilder.store.sqlite_journal import SqliteJournal
+from flowbuilder.store.opening import open_store
+from flowbuilder.store.ports import ArtifactStore, Journal
 
 __all__ = [
     "ServiceContainer",
@@ -64,11 +62,14 @@ class ServiceContainer:
         self.data_dir = data_dir
         self.project = project
         self.settings = settings
-        self.journal: SqliteJournal = open_journal(
-            data_dir, flush_interval_s=settings.flush_interval_s
+        opened = open_store(
+            data_dir,
+            "" if settings.journal is None else settings.journal.text,
+            flush_interval_s=settings.flush_interval_s,
         )
-        self.is_in_memory = self.journal.path is None
-        self._owner = Owners(None if self.is_in_memory else data_dir).acquire()
+        self.journal: Journal = opened.journal
+        self.is_in_memory = opened.is_in_memory
+        self._owner = opened.owners.acquire()
         scratch = self._scratch()
         self.artifacts: ArtifactStore = open_artifacts(
             "" if settings.artifacts is None else settings.artifacts.text,

@@ -128,20 +128,18 @@ def _store(data_dir: Path | None) -> tuple[str, str]:
 def _journal(data_dir: Path | None) -> tuple[str, str]:
     import apsw
 
-    from flowbuilder.config import find_data_dir
+    from flowbuilder.config import find_data_dir, load_settings
     from flowbuilder.store.connection import check_library
 
     check_library()
-    place = find_data_dir(None, data_dir)
-    if not place.exists():
-        return "ok", f"SQLite {apsw.sqlite_lib_version()}"
+    server = load_settings(Path.cwd(), data_dir=data_dir).journal
+    kind = f"SQLite {apsw.sqlite_lib_version()}" if server is None else str(server)
+    if server is None and not find_data_dir(None, data_dir).exists():
+        return "ok", kind
     from flowbuilder.api.container import container_for
 
-    container = container_for(None, data_dir)
-    newest = container.journal.list_runs(limit=1)
-    return "ok", f"SQLite {apsw.sqlite_lib_version()}, " + (
-        "runs are recorded" if newest else "no runs yet"
-    )
+    newest = container_for(None, data_dir).journal.list_runs(limit=1)
+    return "ok", f"{kind}, " + ("runs are recorded" if newest else "no runs yet")
 
 
 def _task_types(_data_dir: Path | None) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from flowbuilder.errors import StorageError
 if TYPE_CHECKING:
     from flowbuilder.api.container import ServiceContainer
 
-__all__ = ["find_store", "open_recorded"]
+__all__ = ["find_store", "has_store", "open_recorded"]
 
 
 def find_store(arguments: argparse.Namespace) -> Path:
@@ -23,6 +23,13 @@ def find_store(arguments: argparse.Namespace) -> Path:
     return find_data_dir(None, settings.data_dir)
 
 
+def has_store(arguments: argparse.Namespace) -> bool:
+    """Tell whether anything may be recorded: the folder exists, or a server keeps the journal."""
+    from flowbuilder.config import load_settings
+
+    return find_store(arguments).exists() or load_settings(Path.cwd()).journal is not None
+
+
 def open_recorded(arguments: argparse.Namespace) -> ServiceContainer:
     """Open the store that a command reads or controls.
 
@@ -31,10 +38,10 @@ def open_recorded(arguments: argparse.Namespace) -> ServiceContainer:
     StorageError
         If nothing was ever recorded there.
     """
-    store = find_store(arguments)
-    if not store.exists():
+    if not has_store(arguments):
         raise StorageError(
-            f"no runs are recorded in {store}", hint="--data-dir names another place"
+            f"no runs are recorded in {find_store(arguments)}",
+            hint="--data-dir names another place",
         )
     from flowbuilder.api.container import container_for
 

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from flowbuilder.cli.exit_codes import FAILED, OK
-from flowbuilder.cli.recorded import find_store, open_recorded
+from flowbuilder.cli.recorded import find_store, has_store, open_recorded
 
 if TYPE_CHECKING:
     from flowbuilder.store.ports import RunSummary
@@ -48,7 +48,7 @@ def _count(text: str) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     store, summaries = find_store(arguments), list["RunSummary"]()
-    if store.exists():
+    if has_store(arguments):
         journal = open_recorded(arguments).journal
         summaries = list(journal.list_runs(limit=arguments.limit, workflow=arguments.workflow))
     if arguments.json:

@@ -6,7 +6,7 @@ import errno
 import os
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import apsw
 
@@ -15,12 +15,60 @@ from flowbuilder.errors import StorageError
 from flowbuilder.store.connection import check_library, storage_error
 from flowbuilder.store.filesystems import network_filesystem
 from flowbuilder.store.ownership import Owners
+from flowbuilder.store.ports import Journal, OwnerRegistry
 from flowbuilder.store.sqlite_journal import SqliteJournal
 
-__all__ = ["JOURNAL_NAME", "open_journal"]
+__all__ = ["JOURNAL_NAME", "OpenedStore", "open_journal", "open_store"]
 
 JOURNAL_NAME: Final = "journal.db"
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+class OpenedStore(NamedTuple):
+    """A journal with those who write it."""
+
+    journal: Journal
+    owners: OwnerRegistry
+    is_in_memory: bool
+    """Whether nothing outlives this process, because the place cannot be written."""
+
+
+def open_store(
+    data_dir: Path, journal_url: str = "", *, flush_interval_s: float = 0.005
+) -> OpenedStore:
+    """Open the journal a setting names, with the registry of its engines.
+
+    Parameters
+    ----------
+    data_dir : Path
+        The store directory, created if needed; with a journal elsewhere it still holds outputs.
+    journal_url : str
+        ``postgresql://...``; empty for the store directory itself.
+    flush_interval_s : float
+        Longest time a notified record waits for its commit to begin, in seconds.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be opened.
+    ConfigurationError
+        If the URL is wrong, or the directory is a file.
+    """
+    if not journal_url:
+        journal = open_journal(data_dir, flush_interval_s=flush_interval_s)
+        is_in_memory = journal.path is None
+        return OpenedStore(journal, Owners(None if is_in_memory else data_dir), is_in_memory)
+    from flowbuilder.store.postgres_journal import PostgresJournal
+
+    try:
+        prepare_data_dir(data_dir)
+    except OSError as error:
+        raise StorageError(
+            f"could not make the folder {data_dir}: {error.strerror or error}",
+            hint="choose another place with --data-dir",
+        ) from error
+    shared = PostgresJournal(journal_url, flush_interval_s=flush_interval_s)
+    return OpenedStore(shared, shared.owners, is_in_memory=False)
 
 
 def open_journal(data_dir: Path | None, *, flush_interval_s: float = 0.005) -> SqliteJournal:

@@ -1,5 +1,5 @@
 """What the engine asks of storage. The embedded implementations are `sqlite_journal` and
-`local_artifacts`; others can replace them.
+`local_artifacts`; `postgres_journal` and `object_artifacts` can replace them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from flowbuilder.vocabulary import RunState, TaskState
 
 __all__ = [
     "ArtifactStore",
+    "EngineHold",
     "Journal",
     "JournalRun",
     "LiveSource",
+    "OwnerRegistry",
     "RunSummary",
     "SavedRun",
     "TailPage",
@@ -183,6 +185,14 @@ class Journal(Protocol):
         """Read facts of all runs and processes after a position, in the order they were written."""
         ...
 
+    def last_pos(self) -> int:
+        """Give the newest position, to tail from now on."""
+        ...
+
+    def artifacts(self, run_id: str) -> list[ArtifactStored]:
+        """List the stored outputs of a run, of all attempts."""
+        ...
+
     def snapshot(self, run_id: str) -> tuple[int, bytes] | None:
         """Read a recent (sequence number, state codes) of a long run, for a view to attach with."""
         ...
@@ -195,6 +205,37 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Flush everything and let go of the files."""
+        ...
+
+
+class EngineHold(Protocol):
+    """The sign of life of one engine process."""
+
+    @property
+    def engine_id(self) -> str:
+        """The name of this engine in the journal."""
+        ...
+
+    def release(self) -> None:
+        """End it. May be repeated."""
+        ...
+
+
+class OwnerRegistry(Protocol):
+    """Which engine processes live: each gives a sign that ends with it, however it ends."""
+
+    def acquire(self) -> EngineHold:
+        """Register this process as a new engine.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be registered.
+        """
+        ...
+
+    def is_alive(self, engine_id: str) -> bool:
+        """Tell whether an engine lives."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from array import array
@@ -17,8 +18,14 @@ from flowbuilder.store.ports import Journal
 from flowbuilder.store.sqlite_journal import SqliteJournal
 from flowbuilder.vocabulary import TASK_STATE_CODES, TaskState
 from tests.store.artifact_places import ArtifactPlace, FolderPlace, LocalPlace, ObjectPlace
-from tests.store.journal_places import JournalPlace, MemoryPlace, SqlitePlace
+from tests.store.journal_places import (
+    JournalPlace,
+    MemoryPlace,
+    PostgresPlace,
+    SqlitePlace,
+)
 from tests.store.object_server import object_server
+from tests.store.postgres_server import PostgresServer
 
 
 class ListSource:
@@ -116,22 +123,44 @@ def alive() -> set[str]:
     return {"engine"}
 
 
-def _place(kind: str, folder: Path) -> JournalPlace:
-    return MemoryPlace(folder) if kind == "memory" else SqlitePlace(folder)
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL that all tests share, each with a schema of its own."""
+    pytest.importorskip("psycopg", reason="needs the extra 'postgres'")
+    server = PostgresServer()
+    yield server
+    server.close()
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+def _place(request: pytest.FixtureRequest, folder: Path) -> JournalPlace:
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgres_server")
+        return PostgresPlace(server.url(schema=f"t_{os.urandom(6).hex()}"), folder)
+    return MemoryPlace(folder) if request.param == "memory" else SqlitePlace(folder)
+
+
+@pytest.fixture(params=["sqlite", "memory", "postgres"])
 def journal(request: pytest.FixtureRequest, tmp_path: Path, alive: set[str]) -> Iterator[Journal]:
     """A journal of each kind."""
-    opened = _place(request.param, tmp_path / "store").open(alive.__contains__)
+    opened = _place(request, tmp_path / "store").open(alive.__contains__)
     yield opened
     opened.close()
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "memory"])
+def local_journal(
+    request: pytest.FixtureRequest, tmp_path: Path, alive: set[str]
+) -> Iterator[SqliteJournal]:
+    """A journal on SQLite, in a file and in memory."""
+    opened = _place(request, tmp_path / "store").open(alive.__contains__)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> JournalPlace:
     """Where a journal of each kind that processes share is kept."""
-    return _place(request.param, tmp_path / "store")
+    return _place(request, tmp_path / "store")
 
 
 @pytest.fixture

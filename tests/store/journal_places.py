@@ -61,3 +61,23 @@ class MemoryPlace:
 
     def execute(self, statement, *values):
         raise NotImplementedError
+
+
+class PostgresPlace:
+    is_shared = True
+
+    def __init__(self, url: str, data_dir: Path) -> None:
+        self.url = url
+        self.data_dir = data_dir
+
+    def open(self, is_owner_alive):
+        from flowbuilder.store.postgres_journal import PostgresJournal
+
+        return PostgresJournal(self.url, is_owner_alive=is_owner_alive)
+
+    def execute(self, statement, *values):
+        from flowbuilder.store.postgres_connection import connect, parse_address
+
+        connection = connect(parse_address(self.url))
+        connection.execute(statement, values)
+        connection.close()

@@ -95,6 +95,15 @@ def test_large_outputs_come_back_whole(artifact_place, store):
     assert artifact_place.open().load(artifact) == value
 
 
+def test_encrypted_outputs_are_sealed_wherever_they_are(artifact_place, store, tmp_path):
+    artifact = store.save("run-1", 0, 1, "output", b"plainly visible" * 100, encrypt=True)
+
+    assert b"plainly" not in artifact_place.read(artifact.path)
+    copies = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert not any(b"plainly" in path.read_bytes() for path in copies)
+    assert artifact_place.open().load(artifact) == b"plainly visible" * 100
+
+
 def test_live_objects_are_volatile_and_leave_nothing(artifact_place, store):
     for value in (threading.Lock(), iter([1]), (i for i in ()), {"lock": threading.Lock()}):
         assert store.save("run-1", 0, 1, "output", value) is None

@@ -140,23 +140,23 @@ def big_block(make, first, n):
     return make.block(list(range(first, first + n)), outputs=["x" * 4000] * n)
 
 
-def test_full_disk_fails_the_waiter_and_loses_nothing(journal, make):
-    run, source, run_id = begin(journal, make, 200)
+def test_full_disk_fails_the_waiter_and_loses_nothing(local_journal, make):
+    run, source, run_id = begin(local_journal, make, 200)
     source.put(make.chain(0, 1))
     run.sync()
-    fill_disk(journal)
+    fill_disk(local_journal)
     source.put(big_block(make, 1, 99))
 
     with pytest.raises(StorageError, match="full") as caught:
         run.sync()
     assert "free some space" in str(caught.value)
-    assert journal.load_run(run_id).summary.counts == {"pending": 199, "succeeded": 1}
+    assert local_journal.load_run(run_id).summary.counts == {"pending": 199, "succeeded": 1}
 
-    free_disk(journal)
+    free_disk(local_journal)
     source.put(big_block(make, 100, 100))
     run.sync()
-    assert journal.load_run(run_id).summary.counts == {"succeeded": 200}
-    assert [seq for seq, _ in events_of(journal, run_id)] == list(range(202))
+    assert local_journal.load_run(run_id).summary.counts == {"succeeded": 200}
+    assert [seq for seq, _ in events_of(local_journal, run_id)] == list(range(202))
 
 
 def test_full_disk_is_told_to_those_who_never_wait(disk_journal, make, wait_until):
@@ -195,8 +195,8 @@ def test_closing_run_is_kept_until_its_records_are_written(disk_journal, make, w
 
 
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
-def test_interrupt_of_a_commit_loses_and_doubles_nothing(journal, make, monkeypatch, moment):
-    run, source, run_id = begin(journal, make)
+def test_interrupt_of_a_commit_loses_and_doubles_nothing(local_journal, make, monkeypatch, moment):
+    run, source, run_id = begin(local_journal, make)
     run.sync()
     source.put(make.chain(0, 2))
     write = SqliteWriter.write
@@ -216,8 +216,8 @@ def test_interrupt_of_a_commit_loses_and_doubles_nothing(journal, make, monkeypa
 
     source.put(make.block([2]))
     run.sync()
-    assert events_of(journal, run_id)[2:] == [(s, "AttemptFinished") for s in (2, 3, 4)]
-    assert journal.load_run(run_id).summary.counts == {"succeeded": 3}
+    assert events_of(local_journal, run_id)[2:] == [(s, "AttemptFinished") for s in (2, 3, 4)]
+    assert local_journal.load_run(run_id).summary.counts == {"succeeded": 3}
 
 
 @pytest.mark.parametrize("offset", range(10))
