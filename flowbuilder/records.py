@@ -63,7 +63,10 @@ ABSENT: Final = Absent()
 
 
 class Event(msgspec.Struct, kw_only=True, tag_field="kind", omit_defaults=True, gc=False):
-    """One immutable fact, plain data that the garbage collector need not look at. ``seq`` orders a run; it and ``run_id`` are filled in by the journal."""
+    """One immutable fact, plain data that the garbage collector need not look at.
+
+    ``seq`` orders a run; it and ``run_id`` are filled in by the journal.
+    """
 
     run_id: str = ""
     seq: int = -1

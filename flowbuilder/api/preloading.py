@@ -53,7 +53,7 @@ class EarlierOutputs:
             is_sealed = live.plan.tasks[instance].encrypt
             small = live.encoded[instance] = ABSENT if is_sealed else small_output(value)
             live.state_codes[instance] = code
-            live.state_reasons[instance] = reason
+            live.set_sparse("state_reasons", instance, reason)
             if small is ABSENT and artifact is not None:
                 artifact.instance, artifact.attempt, artifact.seq = instance, 0, -1
                 live.recorder.event(artifact)

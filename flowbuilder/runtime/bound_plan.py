@@ -43,6 +43,7 @@ class BoundPlan:
     __slots__ = (
         "_plain",
         "blank_attempts",
+        "blank_codes",
         "blank_ends",
         "blank_frontier",
         "blank_values",
@@ -67,7 +68,8 @@ class BoundPlan:
         self.blank_values: list[object] = [NOT_SET] * count
         self.blank_attempts: array[int] = array("i", bytes(4 * count))
         self.blank_ends: array[int] = array("q", bytes(8 * count))
-        self.blank_frontier = Frontier(plan, bytearray(count), {}, {})
+        self.blank_codes = bytearray(count)
+        self.blank_frontier = Frontier(plan, self.blank_codes, {}, {})
         self.blank_frontier.remaining = 0
 
     def plain_mask(self, means: MeanDurations, executor: ExecutorKind) -> bytearray:

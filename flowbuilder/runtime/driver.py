@@ -29,7 +29,7 @@ from flowbuilder.runtime.capture import slots
 from flowbuilder.runtime.executors.inline import format_error, kind_of
 from flowbuilder.runtime.interrupts import InterruptGuard
 from flowbuilder.runtime.launch import Launcher
-from flowbuilder.runtime.live_run import LiveRun
+from flowbuilder.runtime.live_run import EMPTY, LiveRun
 from flowbuilder.runtime.outcome import Outcomes
 from flowbuilder.runtime.segment import run_segment
 from flowbuilder.runtime.services import Services
@@ -470,7 +470,8 @@ class Driver:
         # A wake-up for a run that does not read it any more would be lost to the others.
         for pool in run.blocked:
             self.services.admission.pool(pool).forget((run.run_id, pool))
-        run.blocked.clear()
+        if run.blocked:
+            run.blocked = EMPTY
 
     @staticmethod
     def _final_state(run: LiveRun) -> RunState:

@@ -30,6 +30,7 @@ from flowbuilder.runtime.executors.threads import ThreadExecutor
 from flowbuilder.runtime.live_run import LiveRun, RunOptions
 from flowbuilder.runtime.machine import memory_limit_bytes
 from flowbuilder.runtime.services import ErrorReport, Services
+from flowbuilder.store import forks
 from flowbuilder.store.ports import ArtifactStore, Journal
 
 __all__ = ["Engine", "EngineOptions"]
@@ -101,12 +102,13 @@ class Engine:
         self._idle_drivers: list[Driver] = []
         self._is_closed = False
         self._pid = os.getpid()
+        self._forks = forks.count
         self._host = socket.gethostname()
 
     @property
     def is_stale(self) -> bool:
         """Whether it can no longer be used: closed, or inherited by a forked process."""
-        return self._is_closed or self._pid != os.getpid()
+        return self._is_closed or self._forks != forks.count
 
     # -- runs ------------------------------------------------------------------------------------
 
@@ -165,18 +167,18 @@ class Engine:
     def _new_run(
         self, bound: BoundPlan, header: RunHeader, params: Mapping[str, object], options: RunOptions
     ) -> LiveRun:
-        if self._is_closed or self._pid != os.getpid():
+        if self.is_stale:
             why = "is closed" if self._is_closed else "belongs to the parent of this forked process"
             raise ExecutorError(
                 f"expected a usable engine, but this one {why}", hint="make a new one"
             )
         for pool in bound.pools:
             self.services.admission.pool(pool)
-        return LiveRun(
-            bound=bound,
-            header=header,
-            params=params,
-            options=options,
+        return LiveRun.of(
+            bound,
+            header,
+            params,
+            options,
             anchor=self.options.clock.anchor(),
             scratch_root=self.options.scratch,
         )

@@ -138,9 +138,11 @@ class Launcher:
                 continue
             for taken, taken_units in wanted[:position]:
                 taken.release(taken_units)
-            heapq.heappush(
-                run.blocked.setdefault(pool.name, []), (-run.plan.ranks[instance], instance)
-            )
+            blocked = run.blocked.get(pool.name)
+            if blocked is None:
+                blocked = []
+                run.set_sparse("blocked", pool.name, blocked)
+            heapq.heappush(blocked, (-run.plan.ranks[instance], instance))
             run.waiting[instance] = WaitReason.POOL
             return None
         return wanted

@@ -9,9 +9,10 @@ import os
 import threading
 import time
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -22,7 +23,8 @@ from flowbuilder.runtime.bound_plan import BoundPlan
 from flowbuilder.runtime.capture import slots
 from flowbuilder.runtime.frontier import Frontier
 from flowbuilder.runtime.guards import find_guard
-from flowbuilder.runtime.program import NOT_SET, InputSlot
+from flowbuilder.runtime.plan import ExecutionPlan
+from flowbuilder.runtime.program import NOT_SET, InputSlot, Program
 from flowbuilder.runtime.recorder import NO_RECORDER, Recorder
 from flowbuilder.store.small_outputs import small_output
 from flowbuilder.vocabulary import (
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from flowbuilder.runtime.timers import Timer
     from flowbuilder.store.ports import JournalRun
 
-__all__ = ["NOT_SET", "LiveRun", "RunOptions", "TaskFailure", "Timing"]
+__all__ = ["EMPTY", "NOT_SET", "LiveRun", "RunOptions", "TaskFailure", "Timing"]
 
 _lists_lock = threading.Lock()
 """Held to make a list that most runs never need, or to append to it."""
@@ -97,143 +99,141 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_log_bytes: int = 16 << 20
 
 
-class LiveRun:
+EMPTY: Final[Mapping[Any, Any]] = MappingProxyType({})
+"""Stands in for columns that most runs never write to."""
+
+Sparse = Literal[
+    "bases", "blocked", "failures", "log_bytes", "lost", "settled_from", "state_reasons", "stored"
+]
+
+
+class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
     """One execution of a plan. Implements `RunScope`.
 
     The columns are the state: whatever else is kept (the frontier, counters) can be recomputed
-    from them, because an interrupt may
-    strike between any two bytecodes.
+    from them, because an interrupt may strike between any two bytecodes.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_log_bytes",
-        "_scratch_root",
-        "anchor",
-        "attempts",
-        "bases",
-        "blocked",
-        "bound",
-        "cancel_reason",
-        "driver",
-        "early",
-        "encoded",
-        "end_ns",
-        "error",
-        "error_task",
-        "failures",
-        "finished",
-        "frontier",
-        "guarded",
-        "header",
-        "in_flight",
-        "is_claimed",
-        "is_pausing",
-        "is_stopping",
-        "journal",
-        "lost",
-        "must_look",
-        "on_finish",
-        "options",
-        "params",
-        "pending_saves",
-        "plan",
-        "programs",
-        "ready_ns",
-        "recorder",
-        "run_id",
-        "segments",
-        "settled_from",
-        "start_ns",
-        "state_codes",
-        "state_reasons",
-        "stored",
-        "timers",
-        "timings",
-        "values",
-        "waiting",
-    )
+    bound: BoundPlan
+    plan: ExecutionPlan
+    programs: Sequence[Program]
+    header: RunHeader
+    run_id: str
+    params: Mapping[str, object]
+    options: RunOptions
+    anchor: Anchor
+    scratch_root: Path
+    start_ns: int
+    recorder: Recorder
+    frontier: Frontier
 
-    def __init__(  # noqa: PLR0915 - a column or a flag each
-        self,
-        *,
+    # Columns by instance; see `allocate`.
+    state_codes: bytearray
+    values: list[object]
+    attempts: array[int]
+    end_ns: array[int]
+    timings: dict[int, Timing] = EMPTY  # type: ignore[assignment]
+    segments: list[tuple[int, int, int]] | tuple[tuple[int, int, int], ...] = ()
+    """Static segments: first instance, count, start; the rest of their times follows from
+    ``end_ns``."""
+    encoded: dict[int, object] = EMPTY  # type: ignore[assignment]
+    guarded: dict[int, Callable[[object], object]] = EMPTY  # type: ignore[assignment]
+    waiting: dict[int, WaitReason] = EMPTY  # type: ignore[assignment]
+    in_flight: dict[int, Attempt] = EMPTY  # type: ignore[assignment]
+
+    # Columns few instances have an entry in; written by `set_sparse`.
+    failures: Mapping[int, TaskFailure] = EMPTY
+    lost: Mapping[int, int] = EMPTY
+    bases: Mapping[int, int] = EMPTY
+    """Attempts of an earlier life of the run that do not count against the retry limit."""
+    state_reasons: Mapping[int, str] = EMPTY
+    stored: Mapping[int, object] = EMPTY
+    settled_from: Mapping[int, str] = EMPTY
+    log_bytes: Mapping[tuple[int, int], int] = EMPTY
+    blocked: Mapping[str, list[tuple[int, int]]] = EMPTY
+    """Pool -> heap of (-rank, instance) that wait for units of it."""
+
+    pending_saves: int = 0
+    timers: set[Timer] | None = None
+    early: list[Callable[[Driver], LiveRun]] | tuple[()] = ()
+    """Requests made before a driver took charge; it carries them out first."""
+    is_claimed: bool = False
+    """Whether somebody drives it or will; a run is driven once."""
+    is_stopping: bool = False
+    is_pausing: bool = False
+    must_look: bool = False
+    """Whether loops over tasks must stop to look: at a request in the driver's inbox, a stop or a
+    pause. Set after what it announces."""
+    cancel_reason: str = ""
+    error: FlowBuilderError | None = None
+    error_task: str = ""
+    finished: RunState | None = None
+    driver: Driver | None = None
+    journal: JournalRun | None = None
+    on_finish: list[Callable[[], None]] | tuple[()] = ()
+
+    @classmethod
+    def of(
+        cls,
         bound: BoundPlan,
         header: RunHeader,
         params: Mapping[str, object],
         options: RunOptions,
+        *,
         anchor: Anchor,
         scratch_root: Path,
-    ) -> None:
-        plan = bound.plan
-        count = len(plan.tasks)
-        self.bound = bound
-        self.plan = plan
-        self.programs = bound.programs
-        self.header = header
-        self.run_id = header.run_id
-        self.params = params
-        self.options = options
-        self.anchor = anchor
-        self._scratch_root = scratch_root
-        self.state_codes = bytearray(count)
-        self.values = bound.blank_values
-        self.attempts = bound.blank_attempts
-        self.timings: dict[int, Timing] = {}
-        self.end_ns = bound.blank_ends
-        self.start_ns = anchor.monotonic_ns
-        self.segments: list[tuple[int, int, int]] | tuple[tuple[int, int, int], ...] = ()
-        """Static segments: first instance, count, start; the rest of their times follows from
-        ``end_ns``."""
-        self.encoded: dict[int, object] = {}
-        self.guarded: dict[int, Callable[[object], object]] = {}
-        self.failures: dict[int, TaskFailure] = {}
-        self.lost: dict[int, int] = {}
-        self.bases: dict[int, int] = {}
-        """Attempts of an earlier life of the run that do not count against the retry limit."""
-        self.state_reasons: dict[int, str] = {}
-        self.waiting: dict[int, WaitReason] = {}
-        self.stored: dict[int, object] = {}
-        self.in_flight: dict[int, Attempt] = {}
-        self.blocked: dict[str, list[tuple[int, int]]] = {}
-        """Pool -> heap of (-rank, instance) that wait for units of it."""
-        self.pending_saves = 0
-        self.timers: set[Timer] | None = None
-        self.settled_from: dict[int, str] = {}
-        self.early: list[Callable[[Driver], LiveRun]] | tuple[()] = ()
-        """Requests made before a driver took charge; it carries them out first."""
-        self.is_claimed = False
-        """Whether somebody drives it or will; a run is driven once."""
-        self.is_stopping = False
-        self.is_pausing = False
-        self.must_look = False
-        """Whether loops over tasks must stop to look: at a request in the driver's inbox, a stop or
-        a pause. Set after what it announces."""
-        self.cancel_reason = ""
-        self.error: FlowBuilderError | None = None
-        self.error_task = ""
-        self.finished: RunState | None = None
-        self.driver: Driver | None = None
-        self.journal: JournalRun | None = None
-        self.on_finish: list[Callable[[], None]] | tuple[()] = ()
-        self._log_bytes: dict[tuple[int, int], int] = {}
-        self.recorder = Recorder()
-        self.frontier = bound.blank_frontier
+    ) -> LiveRun:
+        """Make a run that has not begun."""
+        return cls(
+            bound=bound,
+            plan=bound.plan,
+            programs=bound.programs,
+            header=header,
+            run_id=header.run_id,
+            params=params,
+            options=options,
+            anchor=anchor,
+            scratch_root=scratch_root,
+            start_ns=anchor.monotonic_ns,
+            recorder=Recorder(),
+            frontier=bound.blank_frontier,
+            state_codes=bound.blank_codes,
+            values=bound.blank_values,
+            attempts=bound.blank_attempts,
+            end_ns=bound.blank_ends,
+        )
 
     def allocate(self) -> None:
         """Make the columns of its own, before anything is written to them. May be repeated.
 
         Thousands of runs may wait for their beginning, and need none until then.
         """
-        if self.values is self.bound.blank_values:
-            self.attempts = self.attempts[:]
-            self.end_ns = self.end_ns[:]
-            self.values = self.values[:]
-            self.frontier = Frontier(self.plan, self.state_codes, self.in_flight, self.waiting)
+        if self.values is not self.bound.blank_values:
+            return
+        self.state_codes = self.state_codes[:]
+        self.attempts = self.attempts[:]
+        self.end_ns = self.end_ns[:]
+        self.timings = {}
+        self.encoded = {}
+        self.guarded = {}
+        self.waiting = {}
+        self.in_flight = {}
+        self.frontier = Frontier(self.plan, self.state_codes, self.in_flight, self.waiting)
+        self.values = self.values[:]
+
+    def set_sparse(self, column: Sparse, key: object, value: object) -> None:
+        """Write to a column that may not be there yet."""
+        with _lists_lock:
+            if getattr(self, column) is EMPTY:
+                setattr(self, column, {})
+        getattr(self, column)[key] = value
 
     def let_go(self) -> None:
         """Drop what only a live run needs; its driver calls this at the end."""
         self.frontier = self.bound.blank_frontier
-        self.in_flight = {}
+        self.in_flight = self.waiting = self.encoded = EMPTY  # type: ignore[assignment]
+        if not self.guarded:
+            self.guarded = EMPTY  # type: ignore[assignment]
         self.segments = tuple(self.segments)
         if self.journal is not None:
             # It has the recorder and takes what is left; what comes now comes too late.
@@ -255,7 +255,7 @@ class LiveRun:
     @property
     def scratch(self) -> Path:
         """Folder for spilled output of this run."""
-        return self._scratch_root / self.run_id
+        return self.scratch_root / self.run_id
 
     @property
     def policy(self) -> str:
@@ -405,11 +405,11 @@ class LiveRun:
         if self.options.redact is not None:
             text = self.options.redact(text)
         slot = (instance, attempt)
-        used = self._log_bytes.get(slot, 0)
+        used = self.log_bytes.get(slot, 0)
         limit = self.options.max_log_bytes
         if used >= limit:
             return
-        self._log_bytes[slot] = used + len(text)
+        self.set_sparse("log_bytes", slot, used + len(text))
         if used + len(text) >= limit:
             text = text[: limit - used] + f"\n... output over {limit} characters is not recorded\n"
         self.recorder.log(

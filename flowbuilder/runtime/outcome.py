@@ -112,13 +112,15 @@ class Outcomes:
         reason = attempt.stop_reason
         if reason and reason != "timeout":
             self._record(run, attempt, done, TaskState.CANCELLED)
-            run.state_reasons[instance] = reason
+            run.set_sparse("state_reasons", instance, reason)
             self._set_final(run, instance, TaskState.CANCELLED)
             return
         failure = self._describe(run, attempt, done)
         self._record_failure(run, attempt, done, failure)
-        run.lost[instance] = run.lost.get(instance, 0) + (failure.kind is FailureKind.LOST)
-        lost = run.lost[instance]
+        lost = run.lost.get(instance, 0)
+        if failure.kind is FailureKind.LOST:
+            lost += 1
+            run.set_sparse("lost", instance, lost)
         failures = attempt.number - run.bases.get(instance, 0) - lost
         policy = run.plan.tasks[instance].retry
         if not run.is_stopping and should_retry(
@@ -127,7 +129,7 @@ class Outcomes:
             delay_s = 0.0 if failure.kind is FailureKind.LOST else retry_delay_s(policy, failures)
             self._retry(run, attempt, delay_s)
             return
-        run.failures[instance] = failure
+        run.set_sparse("failures", instance, failure)
         if not run.error_task:
             run.error_task = run.plan.tasks[instance].key
             run.error = run.error or _run_error(run, failure)
@@ -255,7 +257,7 @@ class Outcomes:
     ) -> None:
         """Make an instance final that nothing ran for."""
         now = monotonic_ns()
-        run.state_reasons[instance] = reason
+        run.set_sparse("state_reasons", instance, reason)
         run.end_ns[instance] = now
         run.timings[instance] = (now, now, 0, "", "")
         run.recorder.event(TaskSkipped(instance=instance, reason=reason, time_ns=now))
@@ -273,7 +275,7 @@ class Outcomes:
                     (instance, run.attempts[instance], cancelled, 0, now, now, now, ABSENT)
                 )
                 codes[instance] = cancelled
-                run.state_reasons[instance] = run.cancel_reason
+                run.set_sparse("state_reasons", instance, run.cancel_reason)
                 run.frontier.remaining -= 1
             instance = codes.find(0, instance + 1)
 
@@ -432,7 +434,7 @@ class Outcomes:
         def saved(artifact: ArtifactStored | None) -> LiveRun:
             run.pending_saves -= 1
             if artifact is not None and run.finished is None:
-                run.stored[instance] = artifact
+                run.set_sparse("stored", instance, artifact)
                 run.recorder.event(artifact)
             return run
 

@@ -270,17 +270,17 @@ def restore_run(run: LiveRun, recovery: RecoveryPlan, saved: SavedRun) -> None:
             guard = find_guard(value.__class__)
             if guard is not None:
                 run.guarded[instance] = guard
-        run.settled_from[instance] = run.run_id
+        run.set_sparse("settled_from", instance, run.run_id)
     for instance in recovery.assumed:
         if saved.states[instance] not in _DONE:
             _record_assumption(run, instance)
     for instance, why in recovery.rerun.items():
         run.attempts[instance] = saved.attempts[instance]
         if saved.attempts[instance]:
-            run.bases[instance] = recovery.bases[instance]
+            run.set_sparse("bases", instance, recovery.bases[instance])
             if saved.states[instance] not in _ENDED:
-                run.lost[instance] = saved.lost.get(instance, 0)
-        run.state_reasons[instance] = why
+                run.set_sparse("lost", instance, saved.lost.get(instance, 0))
+        run.set_sparse("state_reasons", instance, why)
         _record_reset(run, instance, saved, why)
     for instance in recovery.refill:
         _record_reset(run, instance, saved, "its output is taken from an earlier run again")
@@ -288,7 +288,7 @@ def restore_run(run: LiveRun, recovery: RecoveryPlan, saved: SavedRun) -> None:
 
 def _record_assumption(run: LiveRun, instance: int) -> None:
     now, code = run.now_ns(), TASK_STATE_CODES[TaskState.SUCCEEDED]
-    run.state_reasons[instance] = _ASSUMED
+    run.set_sparse("state_reasons", instance, _ASSUMED)
     run.recorder.event(TaskSkipped(instance=instance, reason=_ASSUMED, time_ns=now))
     run.recorder.row((instance, run.attempts[instance], code, 0, now, now, now, None))
 

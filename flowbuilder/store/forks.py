@@ -22,6 +22,10 @@ class Inheritable(Protocol):
         ...
 
 
+count = 0
+"""Forks between the first process and this one: tells a child from its parent, without asking the
+system for the number of the process."""
+
 _watched: WeakSet[Inheritable] = WeakSet()
 
 
@@ -39,6 +43,8 @@ def leak(objects: Iterable[object]) -> None:
 
 
 def _abandon_all() -> None:
+    global count  # noqa: PLW0603
+    count += 1
     for owner in list(_watched):
         owner.abandon()
     _watched.clear()

@@ -98,7 +98,7 @@ class _Binder:
         # Built-in names cannot be taken by other types.
         if spec.type == "python":
             condition = None if spec.when is None else self._condition(instance, flat)
-            return self._python.bind(instance, flat, condition)
+            return self._python.bind(flat, condition)
         if spec.type == "sleep":
             return Program(
                 delay=self.bound.delay,

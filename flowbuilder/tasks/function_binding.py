@@ -64,13 +64,11 @@ class FunctionBinding:
         # Bound methods are made once, not per instance.
         self._call, self._remote = calls.call_direct, bound.remote
 
-    def bind(self, instance: int, flat: FlatTask, condition: partial[bool] | None) -> Program:
+    def bind(self, flat: FlatTask, condition: partial[bool] | None) -> Program:
         """Make the program of one task.
 
         Parameters
         ----------
-        instance : int
-            Its instance.
         flat : FlatTask
             A task of type ``python``.
         condition : callable or None
