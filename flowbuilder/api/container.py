@@ -102,6 +102,11 @@ class ServiceContainer:
         return self.data_dir / "scratch"
 
     @property
+    def is_current(self) -> bool:
+        """Whether it may be used for new runs: same settings, usable engine."""
+        return self.generation == _generation and not self.engine.is_stale
+
+    @property
     def registry(self) -> Registry:
         """The task types that can be used here."""
         if self._registry is None:
@@ -170,11 +175,6 @@ def container_for(flow_file: Path | None, data_dir: str | Path | None = None) ->
             found = _containers[key] = ServiceContainer(store, project, settings)
         found.generation = _generation
         return found
-
-
-def is_current(container: ServiceContainer) -> bool:
-    """Whether a container may be used for new runs: same settings, usable engine."""
-    return container.generation == _generation and not container.engine.is_stale
 
 
 def live_containers() -> list[ServiceContainer]:

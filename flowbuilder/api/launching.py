@@ -71,23 +71,25 @@ class LaunchPlan(msgspec.Struct, frozen=True, eq=False):
 
     def options(self, request: RunRequest) -> RunOptions:
         """Combine the request, the settings and the workflow into the options of a run."""
+        # Runs in great number share one object; only secrets may change from run to run.
+        key = (request.durability, request.executor, request.echo)
+        options = self.known_options.get(key)
+        if options is None or self.workflow.spec.secrets:
+            options = self.known_options[key] = self._make_options(request)
+        return options
+
+    def _make_options(self, request: RunRequest) -> RunOptions:
         spec, settings = self.workflow.spec, self.container.settings
         default = settings.durability or spec.durability
         wanted = parse_executor(request.executor) or settings.executor
-        durability = parse_durability(request.durability, default)
-        key = (durability, wanted, request.echo)
-        # Runs in great number share one object; only secrets may change from run to run.
-        options = None if spec.secrets else self.known_options.get(key)
-        if options is None:
-            options = self.known_options[key] = RunOptions(
-                durability=durability,
-                executor=wanted or ExecutorKind.AUTO,
-                policy=str(settings.policy),
-                redact=make_redactor(spec.secrets) if spec.secrets else None,
-                echo=request.echo,
-                max_log_bytes=settings.max_log_bytes,
-            )
-        return options
+        return RunOptions(
+            durability=parse_durability(request.durability, default),
+            executor=wanted or ExecutorKind.AUTO,
+            policy=str(settings.policy),
+            redact=make_redactor(spec.secrets) if spec.secrets else None,
+            echo=request.echo,
+            max_log_bytes=settings.max_log_bytes,
+        )
 
     def header(self, params: Mapping[str, object], options: RunOptions) -> RunHeader:
         """Describe a new run for the journal."""

@@ -43,6 +43,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def selection_key(self) -> object:
         """The same for requests that need the same plan."""
+        if self.to is None and self.from_ is None and self.only is None:
+            return self.executor
         return (_key(self.to), _key(self.from_), _key(self.only), self.executor)
 
 

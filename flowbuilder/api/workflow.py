@@ -370,12 +370,12 @@ class Workflow:
 
     def launch_plan(self, request: RunRequest) -> LaunchPlan:
         """Compile and bind for a request; kept for the next run with the same selection."""
-        from flowbuilder.api.launching import make_launch_plan
-
         key = request.selection_key
         container = self.container()
         found = self._launch_plans.get(key)
         if found is None or found.container is not container:
+            from flowbuilder.api.launching import make_launch_plan
+
             with self._lock:
                 found = make_launch_plan(self, container, request)
                 self._launch_plans[key] = found
@@ -386,10 +386,10 @@ class Workflow:
 
         The place is found once: a workflow without a file stays where it was first used.
         """
-        from flowbuilder.api.container import container_for, is_current
-
         found = self._container
-        if found is None or not is_current(found):
+        if found is None or not found.is_current:
+            from flowbuilder.api.container import container_for
+
             found = self._container = container_for(self.path, self._data_dir)
         return found
 

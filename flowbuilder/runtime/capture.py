@@ -158,22 +158,31 @@ class OutputRouter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._runs: dict[LiveRun, None] = {}
+        self._is_installed = False
         self._streams: dict[str, tuple[TextIO, _Stream]] = {}
         self._handler: _Handler | None = None
 
     def enter(self, run: LiveRun) -> None:
         """Note that a run begins."""
-        with self._lock:
-            self._runs[run] = None
-            if len(self._runs) == 1:
-                self._install()
+        # In this order: whoever removes lowers the flag, then looks at the runs.
+        self._runs[run] = None
+        if not self._is_installed:
+            with self._lock:
+                if not self._is_installed:
+                    self._install()
+                    self._is_installed = True
 
     def leave(self, run: LiveRun) -> None:
         """Note that a run ended; the last one puts everything back."""
+        self._runs.pop(run, None)
+        if self._runs:
+            return
         with self._lock:
-            if run in self._runs:
-                del self._runs[run]
-                if not self._runs:
+            if self._is_installed:
+                self._is_installed = False
+                if self._runs:
+                    self._is_installed = True  # one began meanwhile
+                else:
                     self._remove()
 
     def find_slot(self) -> Slot | None:
@@ -209,6 +218,7 @@ class OutputRouter:
         """Begin anew in a forked child; what is installed lets everything through."""
         self._lock = threading.Lock()
         self._runs.clear()
+        self._is_installed = False
         self._remove()
 
     def _install(self) -> None:

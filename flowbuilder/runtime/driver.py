@@ -273,7 +273,7 @@ class Driver:
     def _pump(self, run: LiveRun) -> None:
         frontier = run.frontier
         until_ns = monotonic_ns() + _SLICE_NS
-        while not (run.is_stopping or run.is_pausing):
+        while frontier.remaining and not (run.is_stopping or run.is_pausing):
             if run.must_look:
                 # In this order: what is announced after the flag is down raises it again.
                 run.must_look = False
