@@ -21,24 +21,28 @@ def new_run_id() -> str:
     ----------
     RFC 9562, section 5.7.
     """
-    value = (time.time_ns() // 1_000_000 << 80) | _random_80_bits()
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    value = (value & ~(0x3 << 62)) | (0x2 << 62)
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time_hex, random_hex = f"{time.time_ns() // 1_000_000:012x}", _random_digits()
+    # Version 7 in four bits and variant 10 in two.
+    variant = "89ab"[int(random_hex[3], 16) & 3]
+    return (
+        f"{time_hex[:8]}-{time_hex[8:]}-7{random_hex[:3]}-{variant}{random_hex[4:7]}"
+        f"-{random_hex[7:19]}"
+    )
 
 
-_entropy: deque[bytes] = deque()
-"""Random bytes fetched in bulk: each system call would hand the GIL to another thread."""
+_entropy: deque[str] = deque()
+"""Random digits fetched in bulk: each system call would hand the GIL to another thread."""
+
+_DIGITS = 20
 
 
-def _random_80_bits() -> int:
+def _random_digits() -> str:
     while True:
         try:
-            return int.from_bytes(_entropy.popleft())
+            return _entropy.popleft()
         except IndexError:
-            block = os.urandom(2560)
-            _entropy.extend(block[start : start + 10] for start in range(0, len(block), 10))
+            block = os.urandom(256 * _DIGITS // 2).hex()
+            _entropy.extend(block[at : at + _DIGITS] for at in range(0, len(block), _DIGITS))
 
 
 if hasattr(os, "register_at_fork"):

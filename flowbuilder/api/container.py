@@ -32,7 +32,6 @@ __all__ = [
     "ServiceContainer",
     "container_for",
     "forget_containers",
-    "is_current",
     "live_containers",
     "session_settings",
 ]

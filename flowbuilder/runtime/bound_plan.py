@@ -52,6 +52,7 @@ class BoundPlan:
         "plan",
         "pools",
         "programs",
+        "single_attempts",
         "successors",
     )
 
@@ -69,8 +70,9 @@ class BoundPlan:
         self.blank_attempts: array[int] = array("i", bytes(4 * count))
         self.blank_ends: array[int] = array("q", bytes(8 * count))
         self.blank_codes = bytearray(count)
-        self.blank_frontier = Frontier(plan, self.blank_codes, {}, {})
-        self.blank_frontier.remaining = 0
+        self.blank_frontier = Frontier(plan, self.blank_codes, {}, {}, 0)
+        self.single_attempts: array[int] = array("i", (1,)) * count
+        """Of runs in which every task succeeded at once."""
 
     def plain_mask(self, means: MeanDurations, executor: ExecutorKind) -> bytearray:
         """Mark the instances that may run in a static inline segment, given what is known of

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TextIO
 
+import msgspec
+
 from flowbuilder.records import RUN_INSTANCE
 
 if TYPE_CHECKING:
@@ -31,21 +33,16 @@ OWN_THREADS = "flowbuilder-"
 """Names of threads that are FlowBuilder's begin so; what they print is never a task's."""
 
 
-class Slot:
-    """The attempt a thread (or asynchronous task) is running. ``text`` collects stdout for those
-    who want it back.
-    """
+class Slot(msgspec.Struct, eq=False):
+    """The attempt a thread (or asynchronous task) is running."""
 
-    __slots__ = ("attempt", "instance", "run", "text", "units")
-
-    def __init__(self, run: LiveRun, instance: int = RUN_INSTANCE, attempt: int = 0) -> None:
-        self.run = run
-        self.instance = instance
-        self.attempt = attempt
-        self.text: list[str] | None = None
-        self.units: Callable[[], Callable[[], None]] | None = None
-        """Lends the attempt's admitted units to a run nested in it; returns how to take them
-        back."""
+    run: LiveRun
+    instance: int = RUN_INSTANCE
+    attempt: int = 0
+    text: list[str] | None = None
+    """Collects stdout for those who want it back."""
+    units: Callable[[], Callable[[], None]] | None = None
+    """Lends the attempt's admitted units to a run nested in it; returns how to take them back."""
 
     def captured_text(self) -> str:
         """Give what was printed to stdout since the attempt began."""

@@ -51,6 +51,9 @@ _CANCELLED = TASK_STATE_CODES[TaskState.CANCELLED]
 _SLICE_NS = 5_000_000
 """How long one run may keep a driver busy before it looks at messages, timers and other runs."""
 
+_STEPS_A_LOOK = 4
+"""Tasks or segments between two looks at the clock; on the shared driver each of them is short."""
+
 _BEGUN_A_TURN = 64
 """Runs begun in a turn: what is under way comes first, so that little is at once."""
 
@@ -273,6 +276,7 @@ class Driver:
     def _pump(self, run: LiveRun) -> None:
         frontier = run.frontier
         until_ns = monotonic_ns() + _SLICE_NS
+        steps = 0
         while frontier.remaining and not (run.is_stopping or run.is_pausing):
             if run.must_look:
                 # In this order: what is announced after the flag is down raises it again.
@@ -293,7 +297,8 @@ class Driver:
                 if instance < 0:
                     break
                 self._launcher.launch(run, instance)
-            if monotonic_ns() > until_ns:
+            steps += 1
+            if not steps % _STEPS_A_LOOK and monotonic_ns() > until_ns:
                 self.inbox.put(lambda: run)
                 return
         self._settle(run)
@@ -486,7 +491,7 @@ class Driver:
         for run, state in ending.items():
             error = run.error
             changed = RunStateChanged(
-                state=state.value,
+                state=state,
                 reason=run.cancel_reason,
                 error="" if error is None else error.message,
                 error_task=run.error_task,

@@ -7,6 +7,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Container
 
+import msgspec
+
 from flowbuilder.runtime.plan import ExecutionPlan
 from flowbuilder.vocabulary import FINAL_TASK_STATES, TASK_STATE_CODES, JoinRule, TaskState
 
@@ -18,7 +20,7 @@ _PENDING = TASK_STATE_CODES[TaskState.PENDING]
 _NONE: frozenset[int] = frozenset()
 
 
-class Frontier:
+class Frontier(msgspec.Struct, eq=False):
     """Ready instances of one run, derived from its columns and recomputable from them at any time.
 
     Only the driver changes it. It shares the run's columns but does not know the run, so that an
@@ -32,52 +34,32 @@ class Frontier:
         The run's state column.
     in_flight, waiting : mapping
         Instances that are pending but must not be started: they run, or wait for a retry or a pool.
+    remaining : int
+        Instances that are not final.
     """
 
-    __slots__ = (
-        "_codes",
-        "_heap",
-        "_in_flight",
-        "_is_queued",
-        "_plan",
-        "_waiting",
-        "degrees",
-        "low",
-        "plain",
-        "remaining",
-        "tainted",
-    )
-
-    def __init__(
-        self,
-        plan: ExecutionPlan,
-        codes: bytearray,
-        in_flight: Container[int],
-        waiting: Container[int],
-    ) -> None:
-        self._plan = plan
-        self._codes = codes
-        self._in_flight = in_flight
-        self._waiting = waiting
-        self.plain = bytearray()
-        """1 where an instance may run in a static segment; the driver fills it in."""
-        self._heap: list[tuple[int, int]] | tuple[()] = ()
-        self._is_queued = bytearray()
-        """1 where an instance is in the heap; as long as the plan once order is dynamic."""
-        self.tainted: set[int] | frozenset[int] = _NONE
-        """Instances with a parent that is final but did not succeed."""
-        self.degrees: list[int] | None = None
-        """Parents that are not final yet; None until dynamic order is needed."""
-        self.low = 0
-        """No instance below is pending."""
-        self.remaining = len(codes)
-        """Instances that are not final."""
+    plan: ExecutionPlan
+    codes: bytearray
+    in_flight: Container[int]
+    waiting: Container[int]
+    remaining: int
+    plain: bytearray = bytearray()
+    """1 where an instance may run in a static segment; the driver fills it in."""
+    heap: list[tuple[int, int]] | tuple[()] = ()
+    is_queued: bytearray = bytearray()
+    """1 where an instance is in the heap; as long as the plan once order is dynamic."""
+    tainted: set[int] | frozenset[int] = _NONE
+    """Instances with a parent that is final but did not succeed."""
+    degrees: list[int] | None = None
+    """Parents that are not final yet; None until dynamic order is needed."""
+    low: int = 0
+    """No instance below is pending."""
 
     def rebuild(self) -> None:
         """Derive everything from the state column: O(tasks + edges)."""
-        plan, codes = self._plan, self._codes
-        self._heap = []
-        self._is_queued = bytearray(len(codes))
+        plan, codes = self.plan, self.codes
+        self.heap = []
+        self.is_queued = bytearray(len(codes))
         self.tainted = _NONE
         degrees = [0] * len(codes)
         self.remaining = 0
@@ -100,31 +82,31 @@ class Frontier:
 
     def start(self) -> None:
         """Prepare dynamic order at the beginning of a run, when nothing is final."""
-        plan = self._plan
+        plan = self.plan
         self.degrees = plan.in_degrees.tolist()
         ranks = plan.ranks
-        self._heap = [
+        self.heap = [
             (-ranks[instance], instance)
             for instance, degree in enumerate(self.degrees)
             if not degree
         ]
-        heapq.heapify(self._heap)
-        self._is_queued = bytearray(len(self._codes))
-        for _, instance in self._heap:
-            self._is_queued[instance] = 1
+        heapq.heapify(self.heap)
+        self.is_queued = bytearray(len(self.codes))
+        for _, instance in self.heap:
+            self.is_queued[instance] = 1
 
     def push(self, instance: int) -> None:
         """Make an instance ready."""
-        if not self._is_queued:
-            self._is_queued = bytearray(len(self._codes))
-        if self._is_queued[instance]:
+        if not self.is_queued:
+            self.is_queued = bytearray(len(self.codes))
+        if self.is_queued[instance]:
             return
-        self._is_queued[instance] = 1
-        entry = (-self._plan.ranks[instance], instance)
-        if isinstance(self._heap, tuple):
-            self._heap = [entry]
+        self.is_queued[instance] = 1
+        entry = (-self.plan.ranks[instance], instance)
+        if isinstance(self.heap, tuple):
+            self.heap = [entry]
         else:
-            heapq.heappush(self._heap, entry)
+            heapq.heappush(self.heap, entry)
 
     def _taint(self, instance: int) -> None:
         if isinstance(self.tainted, frozenset):
@@ -134,35 +116,35 @@ class Frontier:
 
     def pop(self) -> int:
         """Take the ready instance of highest rank, or -1."""
-        while self._heap:
-            assert isinstance(self._heap, list)
-            instance = heapq.heappop(self._heap)[1]
-            if not self._heap:
-                self._heap = ()
-            self._is_queued[instance] = 0
+        while self.heap:
+            assert isinstance(self.heap, list)
+            instance = heapq.heappop(self.heap)[1]
+            if not self.heap:
+                self.heap = ()
+            self.is_queued[instance] = 0
             # A segment may have finished or failed it since it became ready.
-            if self._codes[instance] == _PENDING and not self._is_engaged(instance):
+            if self.codes[instance] == _PENDING and not self._is_engaged(instance):
                 return instance
         return -1
 
     def _is_engaged(self, instance: int) -> bool:
-        return instance in self._in_flight or instance in self._waiting
+        return instance in self.in_flight or instance in self.waiting
 
     def is_ready(self, instance: int) -> bool:
         """Whether an instance waits only for its turn."""
-        return bool(self._is_queued) and bool(self._is_queued[instance])
+        return bool(self.is_queued) and bool(self.is_queued[instance])
 
     @property
     def ready_count(self) -> int:
         """Number of ready instances (upper bound: ones a segment finished may still be counted)."""
-        return len(self._heap)
+        return len(self.heap)
 
     def release(self, instance: int, *, is_ok: bool) -> None:
         """Tell the successors that ``instance`` is final."""
         degrees = self.degrees
         if degrees is None:
             return
-        for successor in self._plan.successors_of(instance):
+        for successor in self.plan.successors_of(instance):
             degrees[successor] -= 1
             if not is_ok:
                 self._taint(successor)

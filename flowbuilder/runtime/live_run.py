@@ -218,7 +218,8 @@ class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
         self.guarded = {}
         self.waiting = {}
         self.in_flight = {}
-        self.frontier = Frontier(self.plan, self.state_codes, self.in_flight, self.waiting)
+        codes = self.state_codes
+        self.frontier = Frontier(self.plan, codes, self.in_flight, self.waiting, len(codes))
         self.values = self.values[:]
 
     def set_sparse(self, column: Sparse, key: object, value: object) -> None:
@@ -235,6 +236,8 @@ class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
         if not self.guarded:
             self.guarded = EMPTY  # type: ignore[assignment]
         self.segments = tuple(self.segments)
+        if self.attempts == self.bound.single_attempts:
+            self.attempts = self.bound.single_attempts
         if self.journal is not None:
             # It has the recorder and takes what is left; what comes now comes too late.
             self.recorder = NO_RECORDER

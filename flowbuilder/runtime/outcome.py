@@ -26,6 +26,7 @@ from flowbuilder.vocabulary import (
     TASK_STATE_CODES,
     Durability,
     Effects,
+    ExecutorKind,
     FailureKind,
     Persist,
     TaskState,
@@ -42,6 +43,7 @@ _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _WORTH_SAVING_NS = 50_000_000
 _CODES = TASK_STATE_CODES
 _LONG_SEGMENT_NS = 20_000
+_EXECUTOR_NAMES = {kind: kind.value for kind in ExecutorKind}
 
 
 class Outcomes:
@@ -450,7 +452,8 @@ class Outcomes:
 
 
 def _timing(attempt: Attempt, done: Completion) -> Timing:
-    return attempt.ready_ns, done.start_ns, attempt.worker, attempt.executor.value, attempt.why
+    name = _EXECUTOR_NAMES[attempt.executor]
+    return attempt.ready_ns, done.start_ns, attempt.worker, name, attempt.why
 
 
 def _text_of(error: BaseException) -> str:
