@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flowbuilder._version import __version__
 
 if TYPE_CHECKING:
+    from flowbuilder.api.caching import cache_stats, clear_cache
     from flowbuilder.api.loading import from_yaml, load, loads
     from flowbuilder.api.run import Run, TaskRun
     from flowbuilder.api.runs import last_run, resume, run, runs
@@ -36,6 +37,8 @@ __all__ = [
     "WorkflowFunction",
     "__version__",
     "add",
+    "cache_stats",
+    "clear_cache",
     "configure",
     "expr",
     "foreach",
@@ -65,6 +68,8 @@ _HOMES = {
     "Workflow": "flowbuilder.api.workflow",
     "WorkflowFunction": "flowbuilder.api.workflow_function",
     "add": "flowbuilder.api.tracing",
+    "cache_stats": "flowbuilder.api.caching",
+    "clear_cache": "flowbuilder.api.caching",
     "configure": "flowbuilder.api.settings",
     "expr": "flowbuilder.api.tracing",
     "foreach": "flowbuilder.api.tracing",

@@ -29,6 +29,7 @@ __all__ = [
     "AttemptFinished",
     "AttemptRows",
     "AttemptStarted",
+    "CacheChecked",
     "Event",
     "LogChunk",
     "Record",
@@ -161,6 +162,21 @@ class TaskSkipped(Event, kw_only=True, tag="task_skipped"):
     reason: str
 
 
+class CacheChecked(Event, kw_only=True, tag="cache_checked"):
+    """What the cache said of an attempt; recorded just before its `AttemptFinished`."""
+
+    instance: int
+    attempt: int
+    key: str = ""
+    """Fingerprint; empty if the output cannot be cached."""
+    is_hit: bool = False
+    is_kept: bool = False
+    """Whether the output is in the cache now."""
+    saved_s: float = 0.0
+    reason: str = ""
+    """Why it ran, or did not."""
+
+
 class TaskReset(Event, kw_only=True, tag="task_reset"):
     """A TaskRun goes back to pending because a resume or a retry runs it again."""
 
@@ -221,6 +237,7 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     AttemptFailed,
     RetryScheduled,
     TaskSkipped,
+    CacheChecked,
     TaskReset,
     LogChunk,
     ArtifactStored,

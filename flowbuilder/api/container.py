@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -27,6 +27,10 @@ from flowbuilder.runtime.services import ErrorReport
 from flowbuilder.store.artifact_opening import open_artifacts
 from flowbuilder.store.opening import open_store
 from flowbuilder.store.ports import ArtifactStore, Journal
+from flowbuilder.tasks.cache_site import CacheSite
+
+if TYPE_CHECKING:
+    from flowbuilder.cache.task_cache import TaskCache
 
 __all__ = [
     "ServiceContainer",
@@ -88,6 +92,9 @@ class ServiceContainer:
             ),
         )
         self._registry: Registry | None = None
+        self._cache: TaskCache | None = None
+        self._cache_lock = threading.Lock()
+        self.cache_site = CacheSite(self.open_cache, self._parent_of)
         self._endpoint: Callable[[], None] | None = None
         self._endpoint_lock = threading.Lock()
         self._is_closed = False
@@ -113,6 +120,34 @@ class ServiceContainer:
 
             self._registry = default_registry(self.project)
         return self._registry
+
+    def open_cache(self) -> TaskCache:
+        """Give the cache of this store, opened at its first use.
+
+        Raises
+        ------
+        StorageError
+            If runs are only kept in memory, or the cache cannot be opened.
+        """
+        found = self._cache
+        if found is not None:
+            return found
+        if self.is_in_memory:
+            raise StorageError("this place cannot be written, so no outputs are kept")
+        from flowbuilder.cache.task_cache import TaskCache
+
+        with self._cache_lock:
+            if self._cache is None:
+                self._cache = TaskCache(
+                    self.data_dir,
+                    max_bytes=self.settings.max_cache_bytes,
+                    max_value_bytes=self.settings.max_artifact_bytes,
+                )
+            return self._cache
+
+    def _parent_of(self, run_id: str) -> str:
+        live = self.engine.live.get(run_id)
+        return live.header.parent_run_id if live is not None else ""
 
     def parent_run_id(self) -> str:
         """Give the run whose task is executing on this thread, for runs nested in it."""
@@ -141,6 +176,8 @@ class ServiceContainer:
         try:
             self.engine.close()
             self.journal.close()
+            if self._cache is not None:
+                self._cache.close()
         finally:
             self._owner.release()
 

@@ -17,6 +17,7 @@ from flowbuilder.records import (
     AttemptFailed,
     AttemptFinished,
     AttemptStarted,
+    CacheChecked,
     Event,
     LogChunk,
     RetryScheduled,
@@ -96,7 +97,7 @@ def _apply(entry: _Entry, event: Event) -> None:
         entry.error = f"{event.error_type}: {event.message}"
     elif isinstance(event, RetryScheduled):
         entry.state = "waiting"
-    elif isinstance(event, TaskSkipped):
+    elif isinstance(event, TaskSkipped | CacheChecked):
         entry.reason = event.reason
     elif isinstance(event, TaskReset):
         entry.state, entry.reason, entry.error = "pending", event.reason, ""

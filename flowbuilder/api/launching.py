@@ -72,7 +72,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, eq=False):
     def options(self, request: RunRequest) -> RunOptions:
         """Combine the request, the settings and the workflow into the options of a run."""
         # Runs in great number share one object; only secrets may change from run to run.
-        key = (request.durability, request.executor, request.echo)
+        key = (request.durability, request.executor, request.cache, request.echo)
         options = self.known_options.get(key)
         if options is None or self.workflow.spec.secrets:
             options = self.known_options[key] = self._make_options(request)
@@ -89,6 +89,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, eq=False):
             redact=make_redactor(spec.secrets) if spec.secrets else None,
             echo=request.echo,
             max_log_bytes=settings.max_log_bytes,
+            uses_cache=request.cache,
         )
 
     def header(self, params: Mapping[str, object], options: RunOptions) -> RunHeader:
@@ -159,7 +160,12 @@ def make_launch_plan(
         only=request.only,
         executor=parse_executor(request.executor),
     )
-    programs = bind_programs(compiled, container.registry, functions=workflow.functions)
+    programs = bind_programs(
+        compiled,
+        container.registry,
+        functions=workflow.functions,
+        cache=container.cache_site,
+    )
     if not container.is_in_memory and any(task.encrypt for task in compiled.plan.tasks):
         from flowbuilder.store.sealing import require_sealing
 

@@ -61,7 +61,7 @@ class PreparedResume:
         """What will happen and why, in words."""
         return self.recovery.lines(self.launch.compiled.plan)
 
-    def open(self, *, echo: bool = True) -> Run:
+    def open(self, *, echo: bool = True, cache: bool = True) -> Run:
         """Take the run over; nothing executes yet.
 
         Raises
@@ -85,7 +85,7 @@ class PreparedResume:
             raise RecoveryError(
                 f"run {ref} succeeded, nothing is left to run", hint="start a new run instead"
             )
-        request = RunRequest(durability=self.saved.summary.durability, echo=echo)
+        request = RunRequest(durability=self.saved.summary.durability, cache=cache, echo=echo)
         earlier = None
         if self.recovery.refill:
             from flowbuilder.api.preloading import find_outputs

@@ -306,7 +306,8 @@ class Run:
         seen = self._task_run(instance)
         parts = [f"{seen.name} ({seen.type}): {seen.state}"]
         if seen.reason:
-            parts.append(f"because {seen.reason}")
+            has_run = seen.state == TaskState.SUCCEEDED
+            parts.append(f"ran: {seen.reason}" if has_run else f"because {seen.reason}")
         if seen.executor:
             parts.append(f"executor {seen.executor}")
         if seen.attempt > 1:

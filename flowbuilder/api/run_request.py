@@ -28,6 +28,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     base_run : str, optional
         For ``from_`` and ``only``: the run whose outputs stand in for the tasks left out; the
         newest that has them by default.
+    cache : bool
+        Whether kept outputs may be used; without, cached tasks run, and their outputs are kept.
     echo : bool
         Whether printed output also goes where it would have gone.
     """
@@ -38,6 +40,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     executor: str | None = None
     durability: str | None = None
     base_run: str | None = None
+    cache: bool = True
     echo: bool = True
 
     @property

@@ -17,8 +17,8 @@ from flowbuilder.api.naming import check_choice, check_name, function_reference
 from flowbuilder.api.placeholders import OutputRef
 from flowbuilder.api.tracing import Trace, current_trace, to_config, to_selector
 from flowbuilder.durations import parse_duration
-from flowbuilder.errors import Location, WorkflowError
-from flowbuilder.model import Retry, Selector, TaskSpec
+from flowbuilder.errors import Location, WorkflowError, WorkflowValidationError
+from flowbuilder.model import Cache, Retry, Selector, TaskSpec
 from flowbuilder.vocabulary import Effects, ExecutorKind, JoinRule, Persist
 
 __all__ = ["Task", "location_of", "task"]
@@ -158,7 +158,7 @@ def task(
     priority: int = ...,
     join: str = ...,
     when: str | None = ...,
-    cache: bool = ...,
+    cache: bool | Cache | Mapping[str, Any] = ...,
     title: str = ...,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(
@@ -177,7 +177,7 @@ def task(
     priority: int = 0,
     join: str = "all_success",
     when: str | None = None,
-    cache: bool = False,
+    cache: bool | Cache | Mapping[str, Any] = False,
     title: str = "",
 ) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function a task: ``@fb.task`` or ``@fb.task(retries=2, timeout="30s")``.
@@ -196,16 +196,15 @@ def task(
         As in a workflow file.
     encrypt : bool
         Keep the output on disk only encrypted, and record nothing of it nor of what is printed.
-    cache : bool
-        Not supported yet: True is an error.
+    cache : bool, Cache or mapping
+        Whether an earlier output for the same input is used again; a mapping as in a workflow
+        file: ``{"ttl": "1h", "files": ["data.csv"]}``.
 
     Raises
     ------
     WorkflowError
         If a setting is not valid.
     """
-    if cache:
-        raise WorkflowError("'cache' is not supported yet", hint="leave it out")
 
     def decorate(body: Callable[P, R]) -> Task[P, R]:
         where = location_of(body)
@@ -220,6 +219,7 @@ def task(
                 effects=None if effects is None else check_choice(Effects, "effects", effects),
                 persist=check_choice(Persist, "persist", persist),
                 encrypt=_flag("encrypt", encrypt),
+                cache=_cache(cache),
                 pool=pool,
                 priority=priority,
                 join=check_choice(JoinRule, "join", join),
@@ -277,6 +277,22 @@ def _retry(retries: int, retry: Retry | Mapping[str, Any] | None) -> Retry:
         return msgspec.convert(fields, Retry)
     except msgspec.ValidationError as error:
         raise ValueError(f"retry: {error}") from error
+
+
+def _cache(given: bool | Cache | Mapping[str, Any]) -> Cache | None:
+    if isinstance(given, bool):
+        return Cache() if given else None
+    if isinstance(given, Cache):
+        return given
+    from flowbuilder.api.building import read_task
+
+    # By the rules of a file, so that both mean the same.
+    try:
+        spec = read_task({"name": "task", "type": "python", "cache": given}, 0)
+    except WorkflowValidationError as error:
+        problem = error.problems[0]
+        raise WorkflowError(f"cache: {problem.message}", hint=problem.hint) from error
+    return spec.cache
 
 
 def location_of(function: Callable[..., object]) -> Location | None:

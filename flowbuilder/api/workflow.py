@@ -26,6 +26,7 @@ __all__ = ["Workflow"]
 
 _SETTINGS = (
     "retry",
+    "cache",
     "timeout_s",
     "executor",
     "effects",
@@ -252,6 +253,7 @@ class Workflow:
         executor: str | None = None,
         durability: str | None = None,
         base_run: str | None = None,
+        cache: bool = True,
         echo: bool = True,
         check: bool = True,
         params: Mapping[str, object] | None = None,
@@ -261,7 +263,7 @@ class Workflow:
 
         Parameters
         ----------
-        to, from_, only, executor, durability, base_run, echo :
+        to, from_, only, executor, durability, base_run, cache, echo :
             See `RunRequest`.
         check : bool
             Raise if the run does not succeed; the error's ``run`` is the run.
@@ -291,6 +293,7 @@ class Workflow:
             executor=executor,
             durability=durability,
             base_run=base_run,
+            cache=cache,
             echo=echo,
         )
         run = self.open_run(request, {**(params or {}), **more_params})
@@ -308,6 +311,7 @@ class Workflow:
         executor: str | None = None,
         durability: str | None = None,
         base_run: str | None = None,
+        cache: bool = True,
         echo: bool = True,
         params: Mapping[str, object] | None = None,
         **more_params: object,
@@ -320,6 +324,7 @@ class Workflow:
             executor=executor,
             durability=durability,
             base_run=base_run,
+            cache=cache,
             echo=echo,
         )
         run = self.open_run(request, {**(params or {}), **more_params})
@@ -335,6 +340,7 @@ class Workflow:
         executor: str | None = None,
         durability: str | None = None,
         base_run: str | None = None,
+        cache: bool = True,
         echo: bool = True,
         check: bool = True,
         params: Mapping[str, object] | None = None,
@@ -350,6 +356,7 @@ class Workflow:
             executor=executor,
             durability=durability,
             base_run=base_run,
+            cache=cache,
             echo=echo,
             params=params,
             **more_params,

@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, metavar="N", help="tasks that use the CPU at the same time"
     )
     parser.add_argument("--durability", choices=["run", "task", "none"])
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="run cached tasks too; their new outputs replace the kept ones",
+    )
     parser.add_argument("--data-dir", metavar="DIR", help="where runs are recorded")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -95,6 +100,7 @@ def _open_run(arguments: argparse.Namespace) -> tuple[Run, ServiceContainer]:
         executor=arguments.executor,
         durability=arguments.durability,
         base_run=arguments.resume,
+        cache=not arguments.no_cache,
         echo=False,
     )
     return workflow.open_run(request, params), workflow.container()
@@ -120,7 +126,7 @@ def _open_resume(arguments: argparse.Namespace) -> tuple[Run, ServiceContainer]:
         from flowbuilder.api.display_text import visible_text
 
         print(visible_text("\n".join(prepared.lines)), file=sys.stderr)
-    return prepared.open(echo=False), container
+    return prepared.open(echo=False, cache=not arguments.no_cache), container
 
 
 def _recorded_spec(container: ServiceContainer, ref: str) -> object:

@@ -14,7 +14,7 @@ from operator import attrgetter
 
 from flowbuilder.compile.expansion import Expansion, FlatTask, Role
 from flowbuilder.compile.plain_data import encode_canonical, to_plain
-from flowbuilder.model import Parameter, Resources, Retry, TaskSpec, WorkflowSpec
+from flowbuilder.model import Cache, Parameter, Resources, Retry, TaskSpec, WorkflowSpec
 
 __all__ = ["FORMAT_VERSION", "canonical_json", "plan_identity", "workflow_fingerprint"]
 
@@ -24,6 +24,7 @@ FORMAT_VERSION = 1
 _DIGEST_BYTES = 16
 _DEFAULT_RETRY = Retry()
 _DEFAULT_RESOURCES = Resources()
+_DEFAULT_CACHE = Cache()
 # Fields that are compared and written as they are; the others need a form of their own.
 _SETTINGS = (
     "when",
@@ -155,13 +156,24 @@ def _task_form(task: TaskSpec, *, config: Mapping[str, object] | None = None) ->
                 form[field] = to_plain(value)
     if task.retry != _DEFAULT_RETRY:
         form["retry"] = _differences(task.retry, _DEFAULT_RETRY)
-    if task.resources != _DEFAULT_RESOURCES:
-        form["resources"] = _differences(task.resources, _DEFAULT_RESOURCES)
+    if task.resources != _DEFAULT_RESOURCES or task.cache is not None:
+        form |= _rare_settings(task)
     return form
 
 
-def _differences(value: Retry | Resources, default: Retry | Resources) -> dict[str, object]:
-    """Give the fields that differ from their defaults; names in ``retry.on`` are a set."""
+def _rare_settings(task: TaskSpec) -> dict[str, object]:
+    form: dict[str, object] = {}
+    if task.resources != _DEFAULT_RESOURCES:
+        form["resources"] = _differences(task.resources, _DEFAULT_RESOURCES)
+    if task.cache is not None:
+        form["cache"] = _differences(task.cache, _DEFAULT_CACHE)
+    return form
+
+
+def _differences(
+    value: Retry | Resources | Cache, default: Retry | Resources | Cache
+) -> dict[str, object]:
+    """Give the fields that differ from their defaults; several names are a set."""
     form: dict[str, object] = {}
     for field in value.__struct_fields__:
         item = getattr(value, field)

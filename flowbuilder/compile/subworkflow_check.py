@@ -28,6 +28,7 @@ _INNER_SETTINGS = {
     "resources": "resources",
     "persist": "persist",
     "encrypt": "encrypt",
+    "cache": "cache",
     "effects": "effects",
     "env": "env",
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+from flowbuilder.compile.cache_check import check_cache
 from flowbuilder.compile.problem_list import ProblemList, field_text, task_path
 from flowbuilder.compile.schema_check import SchemaCheck
 from flowbuilder.errors import FlowBuilderError
@@ -92,6 +93,8 @@ class TypeCheck:
             ports = task.inputs.keys()
             find = partial(self.task_type.check_inputs, task.config, ports, self._directory)
             self._note_findings(task, find, config_path, problems)
+        if task.cache is not None and task.type != "workflow":
+            check_cache(task, self.task_type, (*path, "cache"), problems)
         if task.executor is not ExecutorKind.AUTO:
             self._check_executor(task, self.task_type, (*path, "executor"), problems)
 

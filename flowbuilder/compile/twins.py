@@ -101,6 +101,7 @@ class _TwinSearch:
             spec.executor,
             spec.persist,
             spec.encrypt,
+            spec.cache,
         )
         occupied = (spec.resources, spec.pool, spec.priority, tuple(sorted(spec.env.items())))
         config: Mapping[str, object] = spec.config

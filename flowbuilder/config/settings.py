@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Largest single output written to disk; larger ones are volatile.
     max_store_bytes : int
         Size all stored outputs may reach before ``persist: auto`` stops writing.
+    max_cache_bytes : int
+        Size kept outputs of cached tasks may reach before the cheapest to compute again go.
     max_log_bytes : int
         Captured output kept per attempt; the rest is counted and dropped.
     flush_interval_s : float
@@ -81,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pools: Mapping[str, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     max_artifact_bytes: int = 4 * GIB
     max_store_bytes: int = 64 * GIB
+    max_cache_bytes: int = 8 * GIB
     max_log_bytes: int = MIB
     flush_interval_s: float = 0.005
     sources: Mapping[str, str] = msgspec.field(default_factory=lambda: MappingProxyType({}))
@@ -97,6 +100,7 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "pools": read_pools,
     "max_artifact_bytes": parse_size,
     "max_store_bytes": parse_size,
+    "max_cache_bytes": parse_size,
     "max_log_bytes": parse_size,
     "flush_interval_s": read_duration,
 }

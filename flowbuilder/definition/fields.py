@@ -25,11 +25,11 @@ from flowbuilder.definition.shapes import (
     TypeName,
     Whole,
 )
-from flowbuilder.definition.table import Field, Record, Records, Table
-from flowbuilder.model.spec import Resources, Retry, TaskSpec, WorkflowSpec
+from flowbuilder.definition.table import Field, Record, Records, Switch, Table
+from flowbuilder.model.spec import Cache, Resources, Retry, TaskSpec, WorkflowSpec
 from flowbuilder.vocabulary import Backoff, Durability, Effects, ExecutorKind, JoinRule, Persist
 
-__all__ = ["DEFAULTS", "RESOURCES", "RETRY", "TASK", "WORKFLOW"]
+__all__ = ["CACHE", "DEFAULTS", "RESOURCES", "RETRY", "TASK", "WORKFLOW"]
 
 _MOST = 1_000_000
 _LATER_EXECUTORS = frozenset({ExecutorKind.NATIVE, ExecutorKind.DASK})
@@ -93,6 +93,42 @@ RESOURCES = Table(
         ),
     ),
     near_misses={"cpus": "did you mean 'cpu'?", "mem": "did you mean 'memory'?"},
+)
+
+CACHE = Table(
+    what="cache",
+    struct=Cache,
+    example="write 'cache: true' or 'cache: {ttl: 1h}'",
+    fields=(
+        Field(
+            name="ttl",
+            shape=Duration(may_be_zero=False),
+            doc="Oldest output that is used again: seconds, or 30s, 5m, 1d.",
+            attribute="ttl_s",
+        ),
+        Field(
+            name="files",
+            shape=TextList("paths"),
+            doc="Files, folders or patterns the task reads; their content counts. [] for none.",
+        ),
+        Field(
+            name="env",
+            shape=TextList("environment variables"),
+            doc="Environment variables the output depends on.",
+        ),
+        Field(
+            name="version",
+            shape=Text(),
+            doc="Version of the author's own; another one forgets what was kept.",
+        ),
+    ),
+    near_misses={
+        **dict.fromkeys(("expires", "max_age", "expiration", "duration"), "did you mean 'ttl'?"),
+        **dict.fromkeys(("file", "paths", "inputs", "depends_on"), "did you mean 'files'?"),
+        "environment": "did you mean 'env'?",
+        "key": "did you mean 'version'?",
+        "enabled": "write 'cache: true' or 'cache: false'",
+    },
 )
 
 _UNDER_CONFIG = "what belongs to the task type is written under 'config:'"
@@ -188,13 +224,7 @@ TASK = Table(
         ),
         Field(
             name="cache",
-            shape=_later(
-                "true, false or a mapping",
-                bool,
-                dict,
-                hint="remove it; 'cache: false' is fine",
-                harmless=(False,),
-            ),
+            shape=Switch(CACHE),
             doc="Whether an earlier output for the same input is used again.",
         ),
         Field(
@@ -235,6 +265,7 @@ TASK = Table(
         **dict.fromkeys(
             ("retries", "attempts", "max_attempts"), "write 'retry: {max_attempts: 3}'"
         ),
+        **dict.fromkeys(("memoize", "memo", "ttl", "cache_for"), "write 'cache: true'"),
         **dict.fromkeys(("timeout-minutes", "timeout_s"), "write 'timeout: 30s' or 'timeout: 5m'"),
         "environment": "did you mean 'env'?",
         "input": "did you mean 'inputs'?",
@@ -249,7 +280,7 @@ TASK = Table(
 _TASK_DEFAULTS = frozenset(
     {
         *("join", "retry", "timeout", "executor", "effects", "persist", "encrypt"),
-        *("resources", "pool", "priority", "env"),
+        *("resources", "pool", "priority", "env", "cache"),
     }
 )
 

@@ -15,6 +15,7 @@ from flowbuilder.definition.tree import Misplaced, parse_tree
 from flowbuilder.errors import Location, Problem, WorkflowSyntaxError
 from flowbuilder.model.names import fold_name
 from flowbuilder.model.spec import (
+    Cache,
     Resources,
     Retry,
     Source,
@@ -26,9 +27,9 @@ from flowbuilder.model.spec import (
 __all__ = ["read_tree", "read_workflow"]
 
 _DEFAULT_LIMITS = Limits()
-_MERGED = {"retry": Retry, "resources": Resources}
+_MERGED = {"retry": Retry, "resources": Resources, "cache": Cache}
 # A sub-workflow has no attempts and no slot of its own: these belong to its inner tasks.
-_NOT_FOR_SUBWORKFLOWS = ("retry", "timeout_s", "executor", "pool")
+_NOT_FOR_SUBWORKFLOWS = ("retry", "timeout_s", "executor", "pool", "cache")
 
 
 def read_workflow(
@@ -174,7 +175,7 @@ def _build(
 
 
 def _merge(defaults: dict[str, object], task: dict[str, object]) -> dict[str, object]:
-    """Lay a task over the defaults; retry, resources and env field by field."""
+    """Lay a task over the defaults; retry, resources, cache and env field by field."""
     merged = {**defaults, **task} if defaults else task
     for name, struct in _MERGED.items():
         own = merged.get(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
-from flowbuilder.definition.fields import DEFAULTS, RESOURCES, RETRY, TASK, WORKFLOW
+from flowbuilder.definition.fields import CACHE, DEFAULTS, RESOURCES, RETRY, TASK, WORKFLOW
 from flowbuilder.definition.shapes import Json
 
 __all__ = ["SCHEMA_ID", "workflow_schema"]
@@ -40,7 +40,11 @@ def workflow_schema(task_types: Mapping[str, Mapping[str, object]] | None = None
             "tasks": {"type": "array", "minItems": 1, "items": _reference("task")},
         }
     )
-    records = {"retry": _reference("retry"), "resources": _reference("resources")}
+    records: dict[str, Json] = {
+        "retry": _reference("retry"),
+        "resources": _reference("resources"),
+        "cache": {"anyOf": [{"type": "boolean"}, _reference("cache")]},
+    }
     return {
         "$schema": _DIALECT,
         "$id": SCHEMA_ID,
@@ -51,6 +55,7 @@ def workflow_schema(task_types: Mapping[str, Mapping[str, object]] | None = None
             "defaults": DEFAULTS.schema(records),
             "retry": RETRY.schema(),
             "resources": RESOURCES.schema(),
+            "cache": CACHE.schema(),
         },
     }
 

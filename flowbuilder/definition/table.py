@@ -14,7 +14,7 @@ from flowbuilder.definition.report import Invalid, Report, describe, nearest
 from flowbuilder.definition.shapes import Json, Later, Shape
 from flowbuilder.model.spec import SourcePath
 
-__all__ = ["Field", "Record", "Records", "Table"]
+__all__ = ["Field", "Record", "Records", "Switch", "Table"]
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +200,28 @@ class Record(msgspec.Struct, frozen=True):
     def plain(self, value: object) -> object:
         """Write the fields."""
         return self.table.plain(value)
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """An object, or just true for one with its defaults and false for none."""
+
+    table: Table
+
+    def schema(self) -> Json:
+        """Describe the accepted values as JSON Schema."""
+        return {"anyOf": [{"type": "boolean"}, self.table.schema()]}
+
+    def read(self, value: object, path: SourcePath, report: Report) -> object:
+        """Read the fields; true has none, false is None."""
+        if isinstance(value, bool):
+            return {} if value else None
+        if not isinstance(value, dict):
+            return report.wrong_type(path, "true, false or a mapping", value, self.table.example)
+        return self.table.read(value, path, report)
+
+    def plain(self, value: object) -> object:
+        """Write the fields, or true if all are at their defaults."""
+        return self.table.plain(value) or True
 
 
 class Records(msgspec.Struct, frozen=True):

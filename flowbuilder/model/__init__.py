@@ -1,6 +1,7 @@
 """The definition of a workflow as frozen values."""
 
 from flowbuilder.model.spec import (
+    Cache,
     Parameter,
     Resources,
     Retry,
@@ -12,6 +13,7 @@ from flowbuilder.model.spec import (
 )
 
 __all__ = [
+    "Cache",
     "Parameter",
     "Resources",
     "Retry",

@@ -17,6 +17,7 @@ from flowbuilder.errors import Location
 from flowbuilder.vocabulary import Backoff, Durability, Effects, ExecutorKind, JoinRule, Persist
 
 __all__ = [
+    "Cache",
     "Parameter",
     "Resources",
     "Retry",
@@ -76,6 +77,20 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
 
 
+class Cache(msgspec.Struct, frozen=True, kw_only=True):
+    """That an earlier output for the same input is used again, and what counts as the same."""
+
+    ttl_s: float | None = None
+    """Oldest output that is used, in seconds; None for any."""
+    files: tuple[str, ...] | None = None
+    """Files the task reads without saying so; None if the author did not say whether there are
+    any."""
+    env: tuple[str, ...] = ()
+    """Environment variables the output depends on."""
+    version: str = ""
+    """The author's own version; another one forgets what was kept."""
+
+
 class Selector(msgspec.Struct, frozen=True):
     """An input's origin: an upstream task and a path into its output (``fetch_data.body``)."""
 
@@ -123,6 +138,8 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     persist: Persist = Persist.AUTO
     encrypt: bool = False
     """Whether the output is kept on disk only encrypted, and nothing of it is recorded."""
+    cache: Cache | None = None
+    """None: every run computes it."""
     resources: Resources = Resources()
     pool: str | None = None
     priority: int = 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
+from flowbuilder.cache.subject import Subject
 from flowbuilder.errors import PluginError
 from flowbuilder.plugins.signature_schema import schema_of_signature
 from flowbuilder.plugins.task_type import TaskCall, TaskType
@@ -79,6 +80,17 @@ class FunctionTaskType(TaskType):
         """Await the function."""
         result = self.run(call)
         return await result if inspect.isawaitable(result) else result
+
+    def cache_subject(self, call: TaskCall) -> Subject:
+        """Name the function's code and everything it can see of the attempt."""
+        if not self._takes_call:
+            return Subject(function=self.function, arguments=call.config)
+        return Subject(
+            function=self.function,
+            arguments={**call.config, "env": dict(call.env)},
+            inputs={**call.upstream, **call.inputs},
+            params=call.params,
+        )
 
 
 def task_type(

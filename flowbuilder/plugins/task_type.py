@@ -11,7 +11,9 @@ from typing import ClassVar
 
 import msgspec
 
+from flowbuilder.cache.subject import Subject
 from flowbuilder.errors import Location
+from flowbuilder.model import Cache
 from flowbuilder.runtime.cancel import CancelToken
 from flowbuilder.runtime.program import RemoteCall
 from flowbuilder.vocabulary import Effects, ExecutorKind
@@ -174,6 +176,21 @@ class TaskType(ABC):
         where the output wraps one.
         """
         return output
+
+    def cache_refusal(self, config: Mapping[str, object], cache: Cache) -> tuple[str, str] | None:
+        """Say why outputs for such a config cannot be used again, and what the author can do; None
+        if they can. Types that do not define `cache_subject` refuse.
+        """
+        del config, cache
+        if type(self).cache_subject is not TaskType.cache_subject:
+            return None
+        return f"type {self.name!r} does not say what decides its output", "remove 'cache'"
+
+    def cache_subject(self, call: TaskCall) -> Subject:
+        """Say what decides the output of an attempt, beside the files and variables the author
+        names. Runs where the attempt runs, before it.
+        """
+        raise NotImplementedError
 
     def can_leave(self, config: Mapping[str, object]) -> bool:
         """Whether a task with this config can run in a worker process, so that `remote` describes

@@ -97,6 +97,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     echo: bool = True
     """Whether captured output also goes where it would have gone."""
     max_log_bytes: int = 16 << 20
+    uses_cache: bool = True
+    """Whether kept outputs of earlier runs may be used."""
 
 
 EMPTY: Final[Mapping[Any, Any]] = MappingProxyType({})
@@ -264,6 +266,16 @@ class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
     def policy(self) -> str:
         """``local`` or ``restricted``."""
         return self.options.policy
+
+    @property
+    def redact(self) -> Callable[[str], str] | None:
+        """Takes secret values out of text."""
+        return self.options.redact
+
+    @property
+    def uses_cache(self) -> bool:
+        """Whether kept outputs of earlier runs may be used."""
+        return self.options.uses_cache
 
     def output(self, instance: int) -> object:
         """Give an output as a consumer may have it."""

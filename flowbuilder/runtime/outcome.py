@@ -15,9 +15,17 @@ from flowbuilder.errors import (
     TaskFailedError,
     TaskTimeoutError,
 )
-from flowbuilder.records import ABSENT, ArtifactStored, AttemptFailed, RetryScheduled, TaskSkipped
+from flowbuilder.records import (
+    ABSENT,
+    ArtifactStored,
+    AttemptFailed,
+    CacheChecked,
+    RetryScheduled,
+    TaskSkipped,
+)
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.live_run import LiveRun, TaskFailure, Timing
+from flowbuilder.runtime.program import CachedOutput
 from flowbuilder.runtime.retry import retry_delay_s, should_retry
 from flowbuilder.runtime.secret_outputs import holds_secret
 from flowbuilder.runtime.timers import to_ns
@@ -85,10 +93,14 @@ class Outcomes:
         attempt.let_go()
 
     def _succeed(self, run: LiveRun, attempt: Attempt, done: Completion) -> None:
+        state = TaskState.SUCCEEDED
+        if done.value.__class__ is CachedOutput:
+            state = self._unwrap(run, attempt, done)
         instance, value = attempt.instance, done.value
-        self._driver.services.means.observe(
-            run.programs[instance].code_key, done.end_ns - done.start_ns
-        )
+        if state is TaskState.SUCCEEDED:
+            self._driver.services.means.observe(
+                run.programs[instance].code_key, done.end_ns - done.start_ns
+            )
         if value.__class__ in _SCALARS:
             run.values[instance] = value
             small: object = small_output(value)
@@ -106,8 +118,30 @@ class Outcomes:
             run.note(instance, attempt.number, "log", text, "warning")
         elif small is ABSENT:
             self._save(run, attempt, done)
-        self._record(run, attempt, done, TaskState.SUCCEEDED, small)
-        self._set_final(run, instance, TaskState.SUCCEEDED)
+        self._record(run, attempt, done, state, small)
+        self._set_final(run, instance, state)
+
+    @staticmethod
+    def _unwrap(run: LiveRun, attempt: Attempt, done: Completion) -> TaskState:
+        """Take the output of a cached task out, and say why it ran or did not."""
+        found = done.value
+        assert isinstance(found, CachedOutput)
+        done.value = found.value
+        reason = found.why if run.options.redact is None else run.options.redact(found.why)
+        run.set_sparse("state_reasons", attempt.instance, reason)
+        run.recorder.event(
+            CacheChecked(
+                instance=attempt.instance,
+                attempt=attempt.number,
+                key=found.key,
+                is_hit=found.is_hit,
+                is_kept=found.is_kept,
+                saved_s=found.saved_s,
+                reason=reason,
+                time_ns=done.end_ns,
+            )
+        )
+        return TaskState.CACHED if found.is_hit else TaskState.SUCCEEDED
 
     def _fail(self, run: LiveRun, attempt: Attempt, done: Completion) -> None:
         instance = attempt.instance

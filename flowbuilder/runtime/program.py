@@ -15,7 +15,15 @@ import msgspec
 
 from flowbuilder.runtime.cancel import CancelToken
 
-__all__ = ["NOT_SET", "AttemptContext", "InputSlot", "Program", "RemoteCall", "RunScope"]
+__all__ = [
+    "NOT_SET",
+    "AttemptContext",
+    "CachedOutput",
+    "InputSlot",
+    "Program",
+    "RemoteCall",
+    "RunScope",
+]
 
 
 class _NotSet:
@@ -64,6 +72,16 @@ class RunScope(Protocol):
         """
         ...
 
+    @property
+    def redact(self) -> Callable[[str], str] | None:
+        """Takes secret values out of text; None if the workflow has none."""
+        ...
+
+    @property
+    def uses_cache(self) -> bool:
+        """Whether kept outputs of earlier runs may be used."""
+        ...
+
     def output(self, instance: int) -> object:
         """Give the output of a finished instance as a consumer may have it (shared, but guarded
         against mutation).
@@ -110,6 +128,24 @@ class RemoteCall(msgspec.Struct, frozen=True):
     directory: str = ""
     is_confidential: bool = False
     """Whether arguments and result travel through pipes only, never in files."""
+    around: Callable[[Callable[[], object]], object] | None = None
+    """Gets a function that makes the call and gives its value; called instead of it, on the thread
+    that waits for the worker."""
+
+
+class CachedOutput(msgspec.Struct, frozen=True):
+    """What the body of a cached task gives: the output, and where it comes from."""
+
+    value: object
+    key: str
+    """Fingerprint; empty if it could not be made."""
+    is_hit: bool
+    """Whether an earlier output is used."""
+    is_kept: bool
+    """Whether it is in the cache now."""
+    saved_s: float
+    why: str
+    """Why it ran or did not, in words."""
 
 
 class InputSlot(msgspec.Struct, frozen=True):

@@ -28,6 +28,10 @@ __all__ = ["WorkerSlot"]
 _log = logging.getLogger(__name__)
 
 
+class _NotOkError(Exception):
+    """A call did not give a value; its outcome says why."""
+
+
 class WorkerSlot:
     """Takes tickets until there are no more and runs each in its process.
 
@@ -91,6 +95,22 @@ class WorkerSlot:
         return ticket.cancelled()
 
     def _run(self, ticket: Ticket, call: RemoteCall) -> Outcome:
+        if call.around is None:
+            return self._make(ticket, call)
+        ended: list[Outcome] = []
+
+        def send() -> object:
+            ended.append(self._make(ticket, call))
+            if ended[0].kind != "ok":
+                raise _NotOkError
+            return ended[0].value
+
+        try:
+            return Outcome(kind="ok", value=call.around(send))
+        except _NotOkError:
+            return ended[0]
+
+    def _make(self, ticket: Ticket, call: RemoteCall) -> Outcome:
         try:
             function = describe_function(call.function)
         except Exception as error:

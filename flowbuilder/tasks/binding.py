@@ -23,6 +23,8 @@ from flowbuilder.tasks.bound_tasks import BoundTasks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flowbuilder.tasks.cache_site import CacheSite
+    from flowbuilder.tasks.cached_tasks import CachedTasks
     from flowbuilder.tasks.function_binding import FunctionBinding
 
 __all__ = ["bind_programs"]
@@ -35,6 +37,7 @@ def bind_programs(
     registry: TaskTypes,
     *,
     functions: Mapping[str, Callable[..., object]] | None = None,
+    cache: CacheSite | None = None,
 ) -> list[Program]:
     """Make the programs of a compiled workflow.
 
@@ -47,6 +50,8 @@ def bind_programs(
     functions : mapping, optional
         ``module:qualname`` -> function, for functions that need no import, such as
         ``__main__:clean`` of a notebook.
+    cache : CacheSite, optional
+        Where outputs of cached tasks are kept; without it they are computed every time.
 
     Returns
     -------
@@ -62,7 +67,7 @@ def bind_programs(
     -----
     About 2 us an instance.
     """
-    binder = _Binder(compiled, registry, functions or {})
+    binder = _Binder(compiled, registry, functions or {}, cache)
     with _without_collector(len(compiled.order) > _MANY):
         tasks = compiled.expansion.tasks
         binder.bound.programs.extend(
@@ -79,18 +84,31 @@ class _Binder:
         compiled: CompiledWorkflow,
         registry: TaskTypes,
         functions: Mapping[str, Callable[..., object]],
+        cache: CacheSite | None,
     ) -> None:
         self._registry = registry
         self._types: dict[str, TaskType] = {}
         self.bound = BoundTasks(compiled, self._types)
         self._functions = functions
         self._function_binding: FunctionBinding | None = None
+        self._cache = cache
+        self._cached_tasks: CachedTasks | None = None
         # Bound methods are made once, not per instance.
         self._run, self._remote = self.bound.run, self.bound.remote
         self._await = self.bound.run_async
 
     def bind(self, instance: int, flat: FlatTask) -> Program:
         """Make one program."""
+        program = self._bind_plain(instance, flat)
+        if flat.spec.cache is None or self._cache is None or flat.role is not Role.TASK:
+            return program
+        if self._cached_tasks is None:
+            from flowbuilder.tasks.cached_tasks import CachedTasks
+
+            self._cached_tasks = CachedTasks(self.bound, self._cache, self._functions)
+        return self._cached_tasks.wrap(program)
+
+    def _bind_plain(self, instance: int, flat: FlatTask) -> Program:
         spec = flat.spec
         task_type = self._types.get(spec.type) or self._find_type(spec.type)
         if flat.role is not Role.TASK:

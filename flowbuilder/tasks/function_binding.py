@@ -86,7 +86,8 @@ class FunctionBinding:
         way = self._ways.get(key)
         if way is None:
             way = self._ways[key] = self._find_way(flat.scope, target, names)
-        values = self._values(spec, args, flat.scope)
+        # A cached task is never called directly: somebody must ask first.
+        values = None if spec.cache is not None else self._values(spec, args, flat.scope)
         if values is None or (way.is_async and way.is_late):
             return self._general(target, condition, is_async=way.is_async, is_given=way.is_given)
         if way.order is not None:

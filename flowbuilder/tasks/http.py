@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from flowbuilder.cache.subject import Subject
 from flowbuilder.durations import format_duration, parse_duration
 from flowbuilder.errors import TaskFailedError, TaskTimeoutError
+from flowbuilder.model import Cache
 from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
 from flowbuilder.tasks.http_request import HttpReply, HttpRequest, send, shown_url
 from flowbuilder.vocabulary import Effects, ExecutorKind
@@ -137,6 +139,21 @@ class HttpTask(TaskType):
                 parse_duration(timeout)
             except ValueError as error:
                 yield Finding(str(error), ("timeout",))
+
+    def cache_refusal(self, config: Mapping[str, object], cache: Cache) -> tuple[str, str] | None:
+        """Demand a time after which a reply is too old, and a method that only reads."""
+        if config.get("method", "GET") not in ("GET", "HEAD"):
+            return "only replies to GET and HEAD can be used again", "remove 'cache'"
+        if cache.ttl_s is None:
+            return (
+                "what a server would answer now cannot be seen",
+                "say how old a reply may be: 'cache: {ttl: 1h}'",
+            )
+        return None
+
+    def cache_subject(self, call: TaskCall) -> Subject:
+        """Name the request and the form of the output."""
+        return Subject(arguments=call.config)
 
     def as_input_data(self, output: object) -> object:
         """Give the body."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from flowbuilder.cache.subject import Subject
 from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
 from flowbuilder.runtime.program import RemoteCall
 from flowbuilder.tasks.function_import import import_function
@@ -19,6 +20,7 @@ __all__ = [
     "find_function_source",
     "finish",
     "keyword_arguments",
+    "subject_of_call",
 ]
 
 _ACCEPTED: Mapping[str, tuple[type, ...]] = {
@@ -113,6 +115,11 @@ class PythonTask(TaskType):
         result = function(**keyword_arguments(call))
         return await result if inspect.isawaitable(result) else result
 
+    def cache_subject(self, call: TaskCall) -> Subject:
+        """Name the function, imported, and what it is called with."""
+        function = import_function(str(call.config["function"]), call.directory)
+        return subject_of_call(function, call)
+
     def remote(self, call: TaskCall) -> RemoteCall:
         """Describe the call for a worker process, which imports the module itself."""
         return RemoteCall(
@@ -128,6 +135,15 @@ def find_function_source(target: str, directory: Path) -> FunctionSource | None:
     names = split_target(target)
     module = find_module(names[0], directory) if names else None
     return module.functions.get(names[1]) if module and names else None
+
+
+def subject_of_call(function: Callable[..., object], call: TaskCall) -> Subject:
+    """Say what decides the output of calling a function with a task's arguments and ports."""
+    return Subject(
+        function=function,
+        arguments=_arguments(call.config),
+        inputs={port: call.inputs[port] for port in call.inputs},
+    )
 
 
 def call_remotely(target: str, directory: str, /, **arguments: object) -> object:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from flowbuilder.cache.subject import Subject
 from flowbuilder.errors import FlowBuilderError
 from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
 from flowbuilder.tasks.file_formats import TABLE_FORMATS, FileFormat, file_format, known_suffix
@@ -120,19 +122,31 @@ class ReadTask(TaskType):
             return
         yield from _option_findings(config, kind)
 
+    def cache_subject(self, call: TaskCall) -> Subject:
+        """Name the content of the files and how it is read."""
+        files, place = _find(call)
+        root = place if place.is_dir() else place.parent
+        # Names of files reach the output: as keys, and as values of partitions.
+        names = [os.path.relpath(file, root) for file in files]
+        return Subject(
+            arguments={**call.config, "files": names}, files=tuple(files), libraries=("pyarrow",)
+        )
+
     def run(self, call: TaskCall) -> object:
         """Read what ``path`` means."""
-        config = call.config
-        shown, package = str(config["path"]), config.get("package")
-        if package:
-            root = package_folder(str(package))
-            place, inside = root / shown, root
-            files = find_files(place, f"{package}:{shown}", inside=inside)
-        else:
-            place = resolve_path(shown, call.directory, call.policy)
-            is_restricted = call.policy == "restricted"
-            files = find_files(place, shown, inside=call.directory if is_restricted else None)
+        files, place = _find(call)
         return _read(files, place, call)
+
+
+def _find(call: TaskCall) -> tuple[Sequence[Path], Path]:
+    shown, package = str(call.config["path"]), call.config.get("package")
+    if package:
+        root = package_folder(str(package))
+        place = root / shown
+        return find_files(place, f"{package}:{shown}", inside=root), place
+    place = resolve_path(shown, call.directory, call.policy)
+    is_restricted = call.policy == "restricted"
+    return find_files(place, shown, inside=call.directory if is_restricted else None), place
 
 
 def _read(files: Sequence[Path], place: Path, call: TaskCall) -> object:

@@ -11,6 +11,8 @@ from typing import ClassVar
 
 import msgspec
 
+from flowbuilder.cache.subject import Subject
+from flowbuilder.model import Cache
 from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
 from flowbuilder.runtime.program import RemoteCall
 from flowbuilder.tasks.command import OUTPUT_PROPERTIES, CommandOptions, run_command
@@ -19,10 +21,11 @@ from flowbuilder.tasks.script_body import (
     RESERVED_NAMES,
     run_script,
     run_script_remotely,
+    used_params,
     uses_input_data,
 )
 from flowbuilder.tasks.script_code import place_of_code
-from flowbuilder.tasks.shell import check_encoding
+from flowbuilder.tasks.shell import check_encoding, command_subject, refuse_unnamed_files
 from flowbuilder.vocabulary import Effects
 
 __all__ = ["ScriptTask"]
@@ -125,6 +128,31 @@ class ScriptTask(TaskType):
             params=call.params,
             input_data=call.input_data,
             printed=call.captured_stdout,
+        )
+
+    def cache_refusal(self, config: Mapping[str, object], cache: Cache) -> tuple[str, str] | None:
+        """Refuse bash whose files the author did not name."""
+        if config.get("language", "python") == "bash":
+            return refuse_unnamed_files(cache)
+        return None
+
+    def cache_subject(self, call: TaskCall) -> Subject:
+        """Name the code, what it imports, its ports and the parameters it mentions."""
+        code = str(call.config["code"])
+        if call.config.get("language", "python") == "bash":
+            return command_subject(call, params=call.params)
+        inputs = dict(call.inputs)
+        if uses_input_data(code):
+            inputs["input_data"] = call.input_data()
+        used = used_params(code)
+        return Subject(
+            script=code,
+            first_line=place_of_code(call.locate, code, call.name).first_line,
+            arguments={"env": dict(call.env)} if call.env else {},
+            inputs=inputs,
+            params={
+                name: call.params[name] for name in call.params if used is None or name in used
+            },
         )
 
     def can_leave(self, config: Mapping[str, object]) -> bool:

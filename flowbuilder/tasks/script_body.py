@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import ModuleType
 from typing import Final, TextIO
 
@@ -17,6 +20,7 @@ __all__ = [
     "RESERVED_NAMES",
     "run_script",
     "run_script_remotely",
+    "used_params",
     "uses_input_data",
 ]
 
@@ -27,6 +31,7 @@ RESERVED_NAMES = frozenset({"inputs", "params", "input_data", "result"})
 """Ports of these names are reached through ``inputs`` only."""
 
 _MISSING: Final = object()
+_SEE_EVERYTHING = frozenset({"globals", "locals", "vars", "eval", "exec", "__import__"})
 _USES_INPUT_DATA = re.compile(r"\binput_data\b")
 
 
@@ -106,6 +111,32 @@ def run_script_remotely(
 def uses_input_data(code: str) -> bool:
     """Whether a script mentions ``input_data`` at all."""
     return _USES_INPUT_DATA.search(code) is not None
+
+
+@lru_cache(maxsize=512)
+def used_params(code: str) -> frozenset[str] | None:
+    """Name the parameters a script mentions as ``params["name"]``; None if it may use any."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    named: dict[int, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            key = node.slice.value
+            if isinstance(key, str) and isinstance(node.ctx, ast.Load):
+                named[id(node.value)] = key
+    used: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in _SEE_EVERYTHING:
+            return None
+        if isinstance(node, ast.Name) and node.id == "params":
+            if id(node) not in named:
+                return None
+            used.add(named[id(node)])
+    return frozenset(used)
 
 
 def _namespace(

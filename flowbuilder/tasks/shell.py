@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from flowbuilder.cache.subject import Subject
+from flowbuilder.model import Cache
 from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
 from flowbuilder.tasks.command import OUTPUT_PROPERTIES, CommandOptions, run_command
 from flowbuilder.vocabulary import Effects, ExecutorKind
 
-__all__ = ["ShellTask", "check_encoding"]
+__all__ = ["ShellTask", "check_encoding", "command_subject", "refuse_unnamed_files"]
 
 _ONLY_TEMPLATE = re.compile(r"\s*\$\{\{[^{}]*\}\}\s*")
 
@@ -85,6 +87,15 @@ class ShellTask(TaskType):
             )
         yield from check_encoding(config)
 
+    def cache_refusal(self, config: Mapping[str, object], cache: Cache) -> tuple[str, str] | None:
+        """Refuse a command whose files the author did not name."""
+        del config
+        return refuse_unnamed_files(cache)
+
+    def cache_subject(self, call: TaskCall) -> Subject:
+        """Name the command with its settings, environment and inputs."""
+        return command_subject(call)
+
     def run(self, call: TaskCall) -> object:
         """Run the command and give its output."""
         argv = call.config.get("argv")
@@ -93,6 +104,27 @@ class ShellTask(TaskType):
         else:
             arguments = _through_shell(str(call.config["command"]))
         return run_command(call, arguments, CommandOptions.from_config(call.config))
+
+
+def refuse_unnamed_files(cache: Cache) -> tuple[str, str] | None:
+    """Demand that the author of a command says which files it reads."""
+    if cache.files is not None:
+        return None
+    return (
+        "nobody can see which files a command reads",
+        "write 'cache: {files: [...]}'; 'files: []' if it reads none",
+    )
+
+
+def command_subject(call: TaskCall, *, params: Mapping[str, object] | None = None) -> Subject:
+    """Say what decides the output of a command: what it is given; files are the author's to
+    name.
+    """
+    return Subject(
+        arguments={**call.config, "env": dict(call.env)},
+        inputs=dict(call.inputs),
+        params=dict(params or {}),
+    )
 
 
 def check_encoding(config: Mapping[str, object]) -> Iterable[Finding]:

@@ -10,10 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from flowbuilder.cache.subject import Subject
 from flowbuilder.errors import FlowBuilderError, TaskFailedError
+from flowbuilder.model import Cache
 from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
 from flowbuilder.runtime.cancel import CancelToken
 from flowbuilder.tasks.sql_database import open_cursor
+from flowbuilder.tasks.sql_files import reads_files
 from flowbuilder.tasks.sql_names import SqlOutline, sql_outline
 from flowbuilder.tasks.sql_tokens import sql_tokens
 from flowbuilder.tasks.tables import from_arrow, require, to_arrow
@@ -98,6 +101,32 @@ class SqlTask(TaskType):
         if not mentioned:
             return ()
         return [task for task in tasks if task.casefold() in mentioned]
+
+    def cache_refusal(self, config: Mapping[str, object], cache: Cache) -> tuple[str, str] | None:
+        """Refuse a query that reads files the author did not name."""
+        if cache.files is None and reads_files(_text(config)):
+            return (
+                "the query reads files",
+                "name them: 'cache: {files: [...]}'; 'files: []' if it does not",
+            )
+        return None
+
+    def cache_subject(self, call: TaskCall) -> Subject:
+        """Name the query, its arguments and the tables it mentions."""
+        mentioned = {name.casefold() for name in _outline(_text(call.config)).tables}
+        tables = {
+            name: source[name]
+            for source in (call.upstream, call.inputs)
+            for name in source
+            if name.casefold() in mentioned
+        }
+        # Token by token: comments and white space do not count.
+        words = [[token.kind, token.text] for token in sql_tokens(_text(call.config))]
+        return Subject(
+            arguments={**call.config, "query": words},
+            inputs=tables,
+            libraries=("duckdb", "pyarrow"),
+        )
 
     def run(self, call: TaskCall) -> object:
         """Run the query and return its rows as ``output`` says."""

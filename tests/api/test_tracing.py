@@ -307,7 +307,7 @@ def _starred(*a):
         ({"persist": "maybe"}, "always"),
         ({"name": "a\x1bb"}, "U+001B"),
         ({"retry": {"max_attempts": "x"}}, "retry:"),
-        ({"cache": True}, "not supported yet"),
+        ({"cache": {"ttl": -1}}, "cache: "),
     ],
 )
 def test_wrong_setting_of_a_task_says_what_is_possible(settings, message):
