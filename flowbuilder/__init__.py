@@ -12,6 +12,7 @@ from flowbuilder._version import __version__
 if TYPE_CHECKING:
     from flowbuilder.api.caching import cache_stats, clear_cache
     from flowbuilder.api.loading import from_yaml, load, loads
+    from flowbuilder.api.querying import prune_runs, sql
     from flowbuilder.api.run import Run, TaskRun
     from flowbuilder.api.runs import last_run, resume, run, runs
     from flowbuilder.api.settings import configure
@@ -46,9 +47,11 @@ __all__ = [
     "last_run",
     "load",
     "loads",
+    "prune_runs",
     "resume",
     "run",
     "runs",
+    "sql",
     "task",
     "task_type",
     "when",
@@ -77,9 +80,11 @@ _HOMES = {
     "last_run": "flowbuilder.api.runs",
     "load": "flowbuilder.api.loading",
     "loads": "flowbuilder.api.loading",
+    "prune_runs": "flowbuilder.api.querying",
     "resume": "flowbuilder.api.runs",
     "run": "flowbuilder.api.runs",
     "runs": "flowbuilder.api.runs",
+    "sql": "flowbuilder.api.querying",
     "task": "flowbuilder.api.task_function",
     "task_type": "flowbuilder.plugins.decorator",
     "when": "flowbuilder.api.tracing",

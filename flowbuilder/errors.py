@@ -23,6 +23,7 @@ __all__ = [
     "Location",
     "PluginError",
     "Problem",
+    "QueryError",
     "RecoveryError",
     "RunCancelledError",
     "RunError",
@@ -240,6 +241,10 @@ class WorkerLostError(ExecutorError):
 
 class StorageError(FlowBuilderError):
     """The journal or an artifact could not be read or written."""
+
+
+class QueryError(FlowBuilderError):
+    """A question to the store was no question, wrong, or reached outside; correct it."""
 
 
 class EndpointError(FlowBuilderError):

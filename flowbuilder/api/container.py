@@ -19,6 +19,8 @@ from msgspec.structs import replace
 
 from flowbuilder.config import DATA_DIR_NAME, Settings, find_data_dir, load_settings
 from flowbuilder.errors import StorageError
+from flowbuilder.history.months import Months
+from flowbuilder.history.whole_journal import WholeJournal
 from flowbuilder.plugins.registry import Registry
 from flowbuilder.runtime.capture import slots, task_slot
 from flowbuilder.runtime.engine import Engine, EngineOptions
@@ -26,11 +28,12 @@ from flowbuilder.runtime.machine import cpu_budget
 from flowbuilder.runtime.services import ErrorReport
 from flowbuilder.store.artifact_opening import open_artifacts
 from flowbuilder.store.opening import open_store
-from flowbuilder.store.ports import ArtifactStore, Journal
+from flowbuilder.store.ports import ArtifactStore
 from flowbuilder.tasks.cache_site import CacheSite
 
 if TYPE_CHECKING:
     from flowbuilder.cache.task_cache import TaskCache
+    from flowbuilder.history.history import History
 
 __all__ = [
     "ServiceContainer",
@@ -70,8 +73,10 @@ class ServiceContainer:
             "" if settings.journal is None else settings.journal.text,
             flush_interval_s=settings.flush_interval_s,
         )
-        self.journal: Journal = opened.journal
+        self.months = Months(data_dir / "months")
+        self.journal = WholeJournal(opened.journal, self.months)
         self.is_in_memory = opened.is_in_memory
+        self._owners = opened.owners
         self._owner = opened.owners.acquire()
         scratch = self._scratch()
         self.artifacts: ArtifactStore = open_artifacts(
@@ -95,6 +100,8 @@ class ServiceContainer:
         self._cache: TaskCache | None = None
         self._cache_lock = threading.Lock()
         self.cache_site = CacheSite(self.open_cache, self._parent_of)
+        self._history: History | None = None
+        self._history_lock = threading.Lock()
         self._endpoint: Callable[[], None] | None = None
         self._endpoint_lock = threading.Lock()
         self._is_closed = False
@@ -149,6 +156,38 @@ class ServiceContainer:
         live = self.engine.live.get(run_id)
         return live.header.parent_run_id if live is not None else ""
 
+    @property
+    def history(self) -> History:
+        """Every run of the store as tables.
+
+        Raises
+        ------
+        PluginError
+            If the libraries it needs are not installed.
+        """
+        from flowbuilder.history.history import History
+
+        with self._history_lock:
+            if self._history is None:
+                self._history = History(
+                    self.journal.recent,
+                    self.months,
+                    self._derived_folder(),
+                    self._owners.is_alive,
+                )
+            return self._history
+
+    def _derived_folder(self) -> Path | None:
+        """Give the folder of what can be rebuilt from the journal and the months."""
+        if self.is_in_memory:
+            return None
+        folder = self.data_dir / "history"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError:
+            return None
+        return folder
+
     def parent_run_id(self) -> str:
         """Give the run whose task is executing on this thread, for runs nested in it."""
         slot = slots.get(get_ident()) or task_slot.get()
@@ -173,6 +212,8 @@ class ServiceContainer:
         self._is_closed = True
         if self._endpoint is not None:
             self._endpoint()
+        if self._history is not None:
+            self._history.close()
         try:
             self.engine.close()
             self.journal.close()

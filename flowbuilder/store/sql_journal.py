@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from weakref import WeakSet
 
@@ -27,12 +27,26 @@ from flowbuilder.store.catalogue import (
     read_version,
     run_position,
 )
-from flowbuilder.store.codec import decode_row
+from flowbuilder.store.codec import decode_header, decode_row
 from flowbuilder.store.forks import leak, watch_forks
 from flowbuilder.store.group_commit import GroupCommit
 from flowbuilder.store.live_run import LiveRun
 from flowbuilder.store.ports import LiveSource, RunSummary, SavedRun, TailPage
-from flowbuilder.store.reading import Readers, rows_of_kind, rows_of_run, tail_rows
+from flowbuilder.store.reading import (
+    Readers,
+    header_row,
+    rows_of_kind,
+    rows_of_run,
+    tail_rows,
+)
+from flowbuilder.store.retention import (
+    JournalMark,
+    forget_run,
+    give_identity,
+    note_removal,
+    prune_settled,
+    read_mark,
+)
 from flowbuilder.store.writing import JournalWriter, SqlConnection
 from flowbuilder.vocabulary import Durability, RunState
 
@@ -237,7 +251,10 @@ class SqlJournal:
     def remove_runs(self, run_ids: Sequence[str]) -> int:
         """Delete runs that are not alive, with their records and artifact rows; return how many."""
         with self._group.exclusive(), self._writer.transaction() as connection:
-            return sum(self._remove(connection, run_id) for run_id in sorted(set(run_ids)))
+            removed = sum(self._remove(connection, run_id) for run_id in sorted(set(run_ids)))
+            if removed:
+                note_removal(connection)
+            return removed
 
     def _remove(self, connection: SqlConnection, run_id: str) -> bool:
         if run_id in self._group.live:
@@ -250,10 +267,44 @@ class SqlJournal:
             progress = read_progress(connection, run_id)
             if not progress.is_final and self._is_alive(progress.owner):
                 return False
-        connection.execute("DELETE FROM runs WHERE pos = ?", (pos,))
-        for table in ("journal", "snapshots", "artifacts"):
-            connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))  # noqa: S608
+        forget_run(connection, run_id, pos)
         return True
+
+    def mark(self) -> JournalMark:
+        """Say where the journal stands, after flushing what this process announced."""
+        self._group.flush_notified()
+        with self._readers.reading() as connection:
+            found = read_mark(connection)
+        if found is not None:
+            return found
+        if not self.is_writable:
+            return JournalMark("", self.last_pos(), 0)
+        with self._group.exclusive(), self._writer.transaction() as connection:
+            give_identity(connection)
+        return self.mark()
+
+    def run_ids(self) -> set[str]:
+        """List all runs."""
+        with self._readers.reading() as connection:
+            return {str(row[0]) for row in connection.execute("SELECT run_id FROM runs")}
+
+    def run_header(self, run_id: str) -> RunHeader:
+        """Read what is known of a run before anything happened in it.
+
+        Raises
+        ------
+        StorageError
+            If there is no such run, or it is damaged.
+        """
+        with self._readers.reading() as connection:
+            return decode_header(header_row(connection, run_id))
+
+    def prune_runs(self, settled: Mapping[str, int]) -> list[str]:
+        """Let go of final runs that are kept elsewhere up to the given sequence number; return
+        those that are gone.
+        """
+        with self._group.exclusive(), self._writer.transaction() as connection:
+            return prune_settled(connection, settled, self._group.live.__contains__)
 
     def close(self) -> None:
         """Flush everything and let go of the database.

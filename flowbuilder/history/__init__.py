@@ -1,0 +1,1 @@
+"""Everything that ever ran: projected into DuckDB, kept in months, searched."""
