@@ -118,9 +118,10 @@ class Flusher:
     def _rest(self, pause_s: float) -> None:
         """Leave the interpreter to the runs, of which nobody waits for the disk."""
         self.is_resting = True
+        self._wake.clear()
+        # Looked at behind both: an urgent run is seen here or sees the flag and wakes.
         if self._group.is_relaxed and not self._stop.is_set():
             self._wake.wait(pause_s)
-            self._wake.clear()
         self.is_resting = False
 
     def _park(self) -> None:

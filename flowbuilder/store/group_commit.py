@@ -23,6 +23,9 @@ __all__ = ["GroupCommit"]
 
 _log = logging.getLogger(__name__)
 
+_MOST_RELAXED: Final = 512
+"""Runs of a batch nobody waits for: thousands at once would hold memory and the interpreter."""
+
 
 class GroupCommit:
     """The write side of a journal: one writer, one lock, one batch at a time.
@@ -115,7 +118,9 @@ class GroupCommit:
             if self.refusal:
                 return True
             try:
-                return self._commit(with_streaming=True)
+                return self._commit(
+                    with_streaming=True, most=_MOST_RELAXED if self.is_relaxed else None
+                )
             except StorageError as error:  # nobody knows yet what became of an earlier batch
                 _log.warning("%s", error.message)
                 return False
@@ -199,10 +204,10 @@ class GroupCommit:
         if self._flusher.is_parked:
             self._flusher.wake()
 
-    def _commit(self, *, with_streaming: bool = False) -> bool:
+    def _commit(self, *, with_streaming: bool = False, most: int | None = None) -> bool:
         self._settle_doubt()
         batch = self._doubt = Batch()
-        self._collect(batch, with_streaming=with_streaming)
+        self._collect(batch, with_streaming=with_streaming, most=most)
         error = self._write(batch)
         if isinstance(error, InDoubtError):
             self._list_again(batch, error)
@@ -217,10 +222,15 @@ class GroupCommit:
             return self._commit_singly(batch)
         return error is None
 
-    def _collect(self, batch: Batch, *, with_streaming: bool) -> None:
+    def _collect(self, batch: Batch, *, with_streaming: bool, most: int | None) -> None:
         dirty = self._dirty
-        self.is_relaxed = not any(not run.is_relaxed for run in self._streaming)
-        for _ in range(len(dirty)):
+        if most is None:
+            # Before the look at the list: who puts an urgent run on it later lowers the flag again.
+            self.is_relaxed = all(run.is_relaxed for run in self._streaming)
+            count = len(dirty)
+        else:
+            count = min(len(dirty), most)
+        for _ in range(count):
             run = dirty[0]
             batch.join(
                 run

@@ -132,3 +132,24 @@ def test_mean_stays_within_what_was_measured(durations):
     low, high = min(durations), max(durations)
     assert low * (1 - 1e-9) <= means.get("f") <= high * (1 + 1e-9)
     assert means.is_short("f") == (means.get("f") < SHORT_NS)
+
+
+def test_one_switch_of_threads_does_not_make_short_code_long():
+    means = MeanDurations()
+    means.observe("f", 1_000.0)
+
+    means.observe("f", 5e6)
+
+    assert means.is_short("f")
+
+
+def test_code_that_turned_slow_is_soon_known_to_be():
+    means = MeanDurations()
+    means.observe("f", 1_000.0)
+    for _ in range(5):
+        means.observe("f", 5e6)
+    assert not means.is_short("f")
+
+    means.observe("g", 1_000.0)
+    means.observe("g", 1e9)
+    assert not means.is_short("g")

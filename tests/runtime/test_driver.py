@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowbuilder.errors import ConfigurationError, TaskFailedError, TaskTimeoutError
+from flowbuilder.runtime.attempt import Attempt
 from flowbuilder.runtime.live_run import NOT_SET
 from flowbuilder.runtime.program import Program
 from flowbuilder.testing import bind, plan_of
@@ -565,3 +566,63 @@ def test_memory_that_tasks_declare_is_never_exceeded(bench):
     assert run.finished is RunState.SUCCEEDED
     assert pool.peak == half
     assert pool.used == 0
+
+
+def test_started_runs_begin_behind_what_is_under_way(bench):
+    """Many runs at once: all end, and those begun first do not wait for the last to begin."""
+    began, ended = [], []
+
+    def first(number):
+        began.append(number)
+
+    def last(number):
+        ended.append((number, len(began)))
+
+    async def pause(_context):
+        import asyncio
+
+        await asyncio.sleep(0)
+
+    inline = {"executor": "inline"}
+    plan = plan_of("a -> b -> c", a=inline, b={"executor": "async"}, c=inline)
+    runs = [
+        bench.start(
+            plan,
+            {
+                "a": lambda number=number: first(number),
+                "b": Program(coroutine=pause, code_key="b"),
+                "c": lambda number=number: last(number),
+            },
+        )
+        for number in range(2_000)
+    ]
+
+    assert all(run.wait(30) for run in runs)
+    assert len(ended) == 2_000
+    assert min(count for _, count in ended) < 2_000
+
+
+def test_run_can_be_cancelled_before_it_begins(bench):
+    started = threading.Event()
+    release = threading.Event()
+    plan = plan_of("a", a={"executor": "inline"})
+    busy = bench.start(plan, {"a": lambda: started.set() or release.wait(20)})
+    assert started.wait(20)
+    waiting = bench.start(plan, {"a": lambda: pytest.fail("it was cancelled")})
+
+    bench.engine.cancel(waiting)
+    release.set()
+
+    assert busy.wait(20)
+    assert waiting.wait(20)
+    assert (busy.finished, waiting.finished) == (RunState.SUCCEEDED, RunState.CANCELLED)
+
+
+def test_token_asked_for_after_the_stop_is_cancelled(bench):
+    run = bench.open(plan_of("a"))
+    attempt = Attempt(run, 0, 1, ExecutorKind.THREAD, 0)
+
+    attempt.stop("timeout")
+
+    assert attempt.token.reason == "timeout"
+    assert attempt.token is attempt.token

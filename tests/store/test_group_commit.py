@@ -10,6 +10,9 @@ import pytest
 
 from flowbuilder.errors import InternalError, StorageError
 from flowbuilder.records import AttemptBlock, RunStateChanged
+from flowbuilder.store import flusher as flusher_module
+from flowbuilder.store import group_commit as group_commit_module
+from flowbuilder.store.group_commit import GroupCommit
 from flowbuilder.store.sqlite_journal import SqliteJournal
 from flowbuilder.store.sqlite_writer import SqliteWriter
 
@@ -413,3 +416,51 @@ def test_columns_of_wrong_length_fail_only_their_run(journal, make):
 
     with pytest.raises(InternalError, match="expected 2 values in 'states'"):
         bad.sync()
+
+
+def test_urgent_record_does_not_wait_for_a_resting_flusher(
+    disk_journal, make, wait_until, monkeypatch
+):
+    monkeypatch.setattr(flusher_module, "_SHARE", 1e9)
+    lazy, lazy_source, _ = begin(disk_journal, make, durability="none")
+    urgent, urgent_source, _ = begin(disk_journal, make)
+    urgent.sync()
+    flusher = disk_journal._group._flusher
+    lazy_source.put(make.chain(0, 1))
+    lazy.notify()
+    wait_until(lambda: flusher.is_resting and not lazy.taken)
+    lazy_source.put(make.chain(1, 1))
+    lazy.notify()
+    assert flusher.is_resting
+    assert lazy.is_dirty
+
+    urgent_source.put(make.chain(0, 1))
+    urgent.notify()
+
+    wait_until(lambda: not urgent.is_dirty and not urgent.taken)
+    wait_until(lambda: not lazy.is_dirty and not lazy.taken)
+
+
+def test_batch_nobody_waits_for_is_bounded_and_all_is_written(
+    disk_journal, make, wait_until, monkeypatch
+):
+    monkeypatch.setattr(group_commit_module, "_MOST_RELAXED", 7)
+    batches = []
+    write = GroupCommit._write
+
+    def count(group, batch):
+        batches.append(len(batch.runs))
+        return write(group, batch)
+
+    monkeypatch.setattr(GroupCommit, "_write", count)
+    runs = []
+    with disk_journal._group._lock:  # nothing is written meanwhile
+        for _ in range(100):
+            run, source, run_id = begin(disk_journal, make, durability="none")
+            source.put(make.chain(0, 3))
+            run.notify()
+            runs.append((run, run_id))
+
+    wait_until(lambda: not any(run.is_dirty or run.taken for run, _ in runs))
+    assert max(batches) <= 7
+    assert all(disk_journal.find_run(run_id).counts == {"succeeded": 3} for _, run_id in runs)

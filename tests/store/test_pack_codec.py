@@ -139,7 +139,7 @@ def test_output_no_record_can_hold_does_not_cost_the_others():
     ids=["empty", "none", "number", "short row", "no kind", "wrong type", "too few"],
 )
 def test_damaged_pack_is_an_error_that_names_run_and_record(body):
-    with pytest.raises(StorageError, match="record 3 .*of run run"):
+    with pytest.raises(StorageError, match=r"record 3 .*of run run"):
         list(decode_row(seal_row("run", 3, 2, PACK_KIND, body)))
 
 
