@@ -5,12 +5,15 @@ Names are resolved on first use, so that ``import flowbuilder`` costs next to no
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from flowbuilder._version import __version__
 
 if TYPE_CHECKING:
     from flowbuilder.api.caching import cache_stats, clear_cache
+    from flowbuilder.api.datasets import store
     from flowbuilder.api.loading import from_yaml, load, loads
     from flowbuilder.api.querying import prune_runs, sql
     from flowbuilder.api.run import Run, TaskRun
@@ -52,6 +55,7 @@ __all__ = [
     "run",
     "runs",
     "sql",
+    "store",
     "task",
     "task_type",
     "when",
@@ -92,7 +96,32 @@ _HOMES = {
 }
 
 
+class _StorePackage(ModuleType):
+    """``flowbuilder.store`` is a package, and ``fb.store()`` gives the project's datasets."""
+
+    def __call__(self, *args: object, **options: object) -> object:
+        from flowbuilder.api.datasets import store as open_store
+
+        return open_store(*args, **options)  # type: ignore[arg-type]
+
+
+class _Package(ModuleType):
+    """Makes the subpackage callable whoever imports it first."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "store" and isinstance(value, ModuleType):
+            value.__class__ = _StorePackage
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> object:
+    if name == "store":
+        from importlib import import_module
+
+        return import_module("flowbuilder.store")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'flowbuilder' has no attribute {name!r}")
