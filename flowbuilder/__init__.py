@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flowbuilder.api.caching import cache_stats, clear_cache
     from flowbuilder.api.datasets import store
     from flowbuilder.api.loading import from_yaml, load, loads
+    from flowbuilder.api.maintenance import backup_store, check_store
     from flowbuilder.api.querying import prune_runs, sql
     from flowbuilder.api.run import Run, TaskRun
     from flowbuilder.api.runs import last_run, resume, run, runs
@@ -41,7 +42,9 @@ __all__ = [
     "WorkflowFunction",
     "__version__",
     "add",
+    "backup_store",
     "cache_stats",
+    "check_store",
     "clear_cache",
     "configure",
     "expr",
@@ -75,6 +78,8 @@ _HOMES = {
     "Workflow": "flowbuilder.api.workflow",
     "WorkflowFunction": "flowbuilder.api.workflow_function",
     "add": "flowbuilder.api.tracing",
+    "backup_store": "flowbuilder.api.maintenance",
+    "check_store": "flowbuilder.api.maintenance",
     "cache_stats": "flowbuilder.api.caching",
     "clear_cache": "flowbuilder.api.caching",
     "configure": "flowbuilder.api.settings",

@@ -1,61 +1,26 @@
-"""``flowbuilder store``: look after what is recorded."""
+"""``flowbuilder store``: look after what is recorded. One module per action."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
-
-from flowbuilder.cli.exit_codes import OK
-from flowbuilder.cli.recorded import open_recorded
-
-if TYPE_CHECKING:
-    from flowbuilder.history.pruning import MonthReport
+from importlib import import_module
+from typing import Final
 
 __all__ = ["add_arguments"]
+
+_ACTIONS: Final = {
+    "backup": "copy the store, while runs go on, into a new folder",
+    "check": "read everything that is recorded and say what is wrong",
+    "prune": "move runs of months that are over from the journal to Parquet files",
+}
+"""Each is a module ``store_NAME_command`` with ``add_arguments(parser)``."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    pruning = actions.add_parser(
-        "prune", help="move runs of months that are over from the journal to Parquet files"
-    )
-    pruning.add_argument(
-        "--grace",
-        default="7d",
-        metavar="DURATION",
-        help="how long a month and its runs must have been over (default: 7d)",
-    )
-    pruning.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    pruning.add_argument("--json", action="store_true", help="print one JSON document")
-    pruning.add_argument("--data-dir", metavar="DIR", help="where runs are recorded")
-    pruning.set_defaults(handler=_prune)
-
-
-def _prune(arguments: argparse.Namespace) -> int:
-    from flowbuilder.api.querying import prune_runs
-
-    data_dir = open_recorded(arguments).data_dir
-    reports = prune_runs(grace=arguments.grace, dry_run=arguments.dry_run, data_dir=data_dir)
-    if arguments.json:
-        import msgspec
-
-        from flowbuilder.cli.documents import print_json
-
-        print_json([msgspec.structs.asdict(report) for report in reports])
-        return OK
-    for report in reports:
-        print(_line(report, is_dry=arguments.dry_run))
-    if not reports:
-        print("the journal holds no runs")
-    return OK
-
-
-def _line(report: MonthReport, *, is_dry: bool) -> str:
-    runs = f"{report.runs} run{'s' * (report.runs != 1)}"
-    if report.waits:
-        return f"{report.month}: {runs} stay in the journal: {report.waits}"
-    if is_dry:
-        return f"{report.month}: {runs} would move"
-    stays = f", {report.runs - report.pruned} changed meanwhile" * (report.pruned < report.runs)
-    return f"{report.month}: {report.pruned} of {runs} moved to {report.size_bytes:,} bytes{stays}"
+    for name, summary in _ACTIONS.items():
+        sub = actions.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+        )
+        import_module(f"flowbuilder.cli.store_{name}_command").add_arguments(sub)

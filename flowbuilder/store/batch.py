@@ -17,7 +17,7 @@ from flowbuilder.store.codec import Row, encode_header, encode_records, encode_v
 from flowbuilder.store.live_run import LiveRun
 from flowbuilder.store.progress import ProgressRow, encode_progress
 
-__all__ = ["Batch", "seal_snapshot"]
+__all__ = ["Batch", "artifact_row", "seal_snapshot"]
 
 
 class Batch:
@@ -61,7 +61,7 @@ class Batch:
         for record in records:
             projection.fold(record)
             if isinstance(record, ArtifactStored):
-                self.artifacts.append(_artifact_row(run.run_id, record))
+                self.artifacts.append(artifact_row(run.run_id, record))
         self.progress.append(encode_progress(projection.row()))
         if projection.is_snapshot_due:
             self._add_snapshot(run)
@@ -95,7 +95,8 @@ def seal_snapshot(run_id: str, seq: int, states: bytes) -> int:
     return crc32(states, crc32(f"{run_id} {seq}".encode()))
 
 
-def _artifact_row(run_id: str, record: ArtifactStored) -> tuple[object, ...]:
+def artifact_row(run_id: str, record: ArtifactStored) -> tuple[object, ...]:
+    """Give the row of the table ``artifacts`` for a stored output."""
     return (
         run_id,
         record.instance,

@@ -27,6 +27,7 @@ __all__ = [
     "read_summary",
     "read_version",
     "run_position",
+    "snapshot_is_whole",
 ]
 
 _PAGE_RUNS: Final = 100
@@ -176,16 +177,24 @@ def read_snapshot(connection: SqlConnection, run_id: str) -> tuple[int, bytes] |
     """Read the newest snapshot of a run: sequence number and state codes, if there is one."""
     query = "SELECT seq, crc32, states FROM snapshots WHERE run_id = ?"
     found = next(connection.execute(query, (run_id,)), None)
-    if found is None:
-        return None
+    # A damaged one counts as none: it is only a short cut, the records themselves are the truth.
+    return (found[0], found[2]) if found is not None and _is_whole(run_id, found) else None
+
+
+def snapshot_is_whole(connection: SqlConnection, run_id: str) -> bool:
+    """Tell whether the snapshot of a run is as it was written, or there is none."""
+    query = "SELECT seq, crc32, states FROM snapshots WHERE run_id = ?"
+    found = next(connection.execute(query, (run_id,)), None)
+    return found is None or _is_whole(run_id, found)
+
+
+def _is_whole(run_id: str, found: tuple[object, ...]) -> bool:
     seq, seal, states = found
-    if (
+    return (
         isinstance(seq, int)
         and isinstance(states, bytes)
         and seal_snapshot(run_id, seq, states) == seal
-    ):
-        return seq, states
-    return None  # it is only a short cut: the records themselves are the truth
+    )
 
 
 def load_saved_run(readers: Readers, run_id: str, is_alive: Callable[[str], bool]) -> SavedRun:

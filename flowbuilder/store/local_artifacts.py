@@ -53,6 +53,11 @@ class LocalArtifactStore:
         self._stored_bytes = -1
         """Size of the store as far as this process knows; -1 until it is needed."""
 
+    @property
+    def data_dir(self) -> Path:
+        """The folder that paths of artifacts are relative to."""
+        return self._data_dir
+
     def save(
         self,
         run_id: str,

@@ -9,8 +9,8 @@ from typing import Final
 
 from flowbuilder.errors import StorageError
 from flowbuilder.records import ArtifactStored
-from flowbuilder.store.object_client import ObjectClient, StoredObject
-from flowbuilder.store.ports import ArtifactStore
+from flowbuilder.store.object_client import ObjectClient
+from flowbuilder.store.ports import ArtifactStore, StoredFile
 from flowbuilder.store.staged_files import StagedFiles
 
 __all__ = ["ObjectArtifactStore"]
@@ -127,11 +127,34 @@ class ObjectArtifactStore:
             If the store does not answer; what is left there belongs to no run.
         """
         self._local.remove_run(run_id)
-        self._client.delete([found.key for found in self._client.objects(f"{_FOLDER}/{run_id}/")])
+        self._client.delete([found.path for found in self._client.objects(f"{_FOLDER}/{run_id}/")])
 
-    def stored(self) -> Iterator[StoredObject]:
+    def stored(self) -> Iterator[StoredFile]:
         """Iterate over everything stored, whichever run it belongs to."""
         return self._client.objects(f"{_FOLDER}/")
+
+    def copy_to(self, path: str, target: Path, *, may_link: bool) -> None:
+        """Download an object.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is missing.
+        StorageError
+            If it cannot be read or written.
+        """
+        del may_link
+        key = _checked_key(path)
+        size = self._client.size_of(key)
+        try:
+            self._staged.write(target, self._client.parts(key, size))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(
+                f"could not copy {path} to {target}: {error.strerror or error}",
+                hint="free some space or choose another target",
+            ) from error
 
     def inspect(self, artifact: ArtifactStored, *, with_content: bool = True) -> str:
         """Compare an object with its record.

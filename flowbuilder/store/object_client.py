@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flowbuilder.errors import StorageError
+from flowbuilder.store.ports import StoredFile
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["ObjectClient", "ObjectLimits", "StoredObject"]
+__all__ = ["ObjectClient", "ObjectLimits"]
 
 _PART_BYTES: Final = 8 * 2**20
 _MAX_REASON_CHARS: Final = 300
@@ -29,13 +30,6 @@ class ObjectLimits(NamedTuple):
     retry_timeout_s: float = 120.0
     """From the first try of a request to its last."""
     max_retries: int = 6
-
-
-class StoredObject(NamedTuple):
-    """What a listing says of one object."""
-
-    key: str
-    size_bytes: int
 
 
 class ObjectClient:
@@ -122,7 +116,7 @@ class ObjectClient:
         with self._errors("look at an output in"):
             return self._calls.head(self._store, key)["size"]
 
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
+    def objects(self, prefix: str) -> Iterator[StoredFile]:
         """Iterate over the objects below a prefix, which ends at a slash.
 
         Raises
@@ -133,7 +127,8 @@ class ObjectClient:
         with self._errors("list the outputs in"):
             for page in self._calls.list(self._store, prefix):
                 for found in page:
-                    yield StoredObject(found["path"], found["size"])
+                    modified_s = found["last_modified"].timestamp()
+                    yield StoredFile(found["path"], found["size"], modified_s)
 
     def delete(self, keys: list[str]) -> None:
         """Delete objects; those that are gone already do not matter.

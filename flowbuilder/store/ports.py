@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -21,6 +22,7 @@ from flowbuilder.records import (
 from flowbuilder.vocabulary import RunState, TaskState
 
 __all__ = [
+    "ArtifactInspector",
     "ArtifactStore",
     "EngineHold",
     "Journal",
@@ -29,6 +31,7 @@ __all__ = [
     "OwnerRegistry",
     "RunSummary",
     "SavedRun",
+    "StoredFile",
     "TailPage",
 ]
 
@@ -270,4 +273,37 @@ class ArtifactStore(Protocol):
 
     def remove_run(self, run_id: str) -> None:
         """Delete all files of a run."""
+        ...
+
+
+class StoredFile(NamedTuple):
+    """A file that is there, whether anything refers to it or not."""
+
+    path: str
+    size_bytes: int
+    modified_s: float
+    """When it was written, in seconds since 1970."""
+
+
+class ArtifactInspector(Protocol):
+    """Sees the files of an artifact store."""
+
+    def inspect(self, artifact: ArtifactStored, *, with_content: bool = True) -> str:
+        """Compare a file with its record; say what is wrong, or nothing."""
+        ...
+
+    def stored(self) -> Iterator[StoredFile]:
+        """Iterate over everything stored, whichever run it belongs to."""
+        ...
+
+    def copy_to(self, path: str, target: Path, *, may_link: bool) -> None:
+        """Make a stored file appear under another name.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is missing.
+        StorageError
+            If it cannot be read or written.
+        """
         ...

@@ -166,9 +166,10 @@ def _connect(address: PostgresAddress, *, read_only: bool) -> psycopg.Connection
     more = {name: value for name, value in defaults.items() if name not in given}
     raw = psycopg.connect(address.conninfo, autocommit=True, client_encoding="UTF8", **more)
     try:
-        raw.execute(
-            _SETTINGS, (f'"{address.schema}"', "on" if read_only else "off", f"{_KEEPALIVE_S}s")
-        )
+        # What reads several statements in a transaction wants one moment; what writes has a lock.
+        isolation = "repeatable read" if read_only else "read committed"
+        read_mode = "on" if read_only else "off"
+        raw.execute(_SETTINGS, (f'"{address.schema}"', read_mode, isolation, f"{_KEEPALIVE_S}s"))
     except BaseException:
         raw.close()
         raise
@@ -180,7 +181,7 @@ def _connect(address: PostgresAddress, *, read_only: bool) -> psycopg.Connection
 _SETTINGS: Final = """
 SELECT set_config('search_path', %s, false),
     set_config('default_transaction_read_only', %s, false),
-    set_config('default_transaction_isolation', 'read committed', false),
+    set_config('default_transaction_isolation', %s, false),
     set_config('tcp_keepalives_idle', %s, false),
     set_config('lock_timeout', '30s', false),
     set_config('idle_in_transaction_session_timeout', '60s', false),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from weakref import WeakSet
 
 from flowbuilder.errors import FlowBuilderError, RecoveryError, StorageError
@@ -28,8 +29,10 @@ from flowbuilder.store.catalogue import (
     run_position,
 )
 from flowbuilder.store.codec import decode_header, decode_row
+from flowbuilder.store.findings import CheckCounts, Finding
 from flowbuilder.store.forks import leak, watch_forks
 from flowbuilder.store.group_commit import GroupCommit
+from flowbuilder.store.journal_check import check_journal
 from flowbuilder.store.live_run import LiveRun
 from flowbuilder.store.ports import LiveSource, RunSummary, SavedRun, TailPage
 from flowbuilder.store.reading import (
@@ -47,6 +50,7 @@ from flowbuilder.store.retention import (
     prune_settled,
     read_mark,
 )
+from flowbuilder.store.table_copy import copy_tables
 from flowbuilder.store.writing import JournalWriter, SqlConnection
 from flowbuilder.vocabulary import Durability, RunState
 
@@ -305,6 +309,28 @@ class SqlJournal:
         """
         with self._group.exclusive(), self._writer.transaction() as connection:
             return prune_settled(connection, settled, self._group.live.__contains__)
+
+    def check(self, counts: CheckCounts) -> Iterator[Finding]:
+        """Read everything and say what is wrong; runs may go on meanwhile.
+
+        Parameters
+        ----------
+        counts : CheckCounts
+            Counts what was looked at.
+        """
+        self._group.flush_notified()
+        return check_journal(self._readers, counts)
+
+    def copy_to(self, target: Path) -> None:
+        """Write a consistent copy as a SQLite file, while runs go on.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be read or written.
+        """
+        self._group.flush_notified()
+        copy_tables(self._readers, target)
 
     def close(self) -> None:
         """Flush everything and let go of the database.

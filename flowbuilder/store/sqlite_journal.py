@@ -12,12 +12,14 @@ import apsw
 from flowbuilder.errors import StorageError
 from flowbuilder.store.checkpoints import Checkpoints
 from flowbuilder.store.connection import BUSY_TIMEOUT_MS, open_connection, storage_errors
+from flowbuilder.store.findings import CheckCounts, Finding, Severity
 from flowbuilder.store.forks import leak
 from flowbuilder.store.group_commit import GroupCommit
 from flowbuilder.store.reading import PooledReaders, Readers, SharedReader
 from flowbuilder.store.schema import ensure_schema
 from flowbuilder.store.sql_journal import SqlJournal
 from flowbuilder.store.sqlite_writer import SqliteWriter
+from flowbuilder.store.table_copy import copy_database
 
 __all__ = ["SqliteJournal"]
 
@@ -87,6 +89,28 @@ class SqliteJournal(SqlJournal):
                 yield self.connection
 
         return SharedReader(lend)
+
+    def check(self, counts: CheckCounts) -> Iterator[Finding]:
+        """Read everything and say what is wrong, the database file included."""
+        with self._readers.reading() as connection:
+            answers = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(20)")]
+        if answers != ["ok"]:
+            yield Finding(
+                severity=Severity.ERROR,
+                subject="database",
+                message=f"the journal {self.path} is damaged: {'; '.join(answers)[:500]}",
+                hint="restore the store from a backup, or save what can be read with"
+                " 'sqlite3 journal.db .recover'",
+            )
+        yield from super().check(counts)
+
+    def copy_to(self, target: Path) -> None:
+        """Write a consistent copy as a SQLite file, while runs go on."""
+        if self.path is None:
+            super().copy_to(target)
+        else:
+            self._group.flush_notified()
+            copy_database(self.path, target)
 
     def abandon(self) -> None:
         """Become unusable in a forked child; nothing inherited is touched."""
