@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Final
 
 from flowbuilder.errors import FlowBuilderError, InternalError, StorageError
 from flowbuilder.store.batch import Batch

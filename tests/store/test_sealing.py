@@ -180,8 +180,8 @@ def test_an_unknown_cipher_is_an_error(store):
 
 
 def test_the_catalogue_keeps_what_it_takes_to_read_one(tmp_path, store):
-    from flowbuilder.store.batch import _artifact_row
+    from flowbuilder.store.batch import artifact_row
 
     artifact = store.save("run-1", 1, 1, "a", SECRET, encrypt=True)
 
-    assert _artifact_row("run-1", artifact)[4] == "msgpack+aes-256-gcm"
+    assert artifact_row("run-1", artifact)[4] == "msgpack+aes-256-gcm"
