@@ -42,6 +42,7 @@ def check_store(*, quick: bool = False, data_dir: str | Path | None = None) -> C
     StorageError
         If the journal cannot be read at all.
     """
+    from flowbuilder.datasets.backup import check_datasets
     from flowbuilder.store import backup
 
     container = container_for(None, data_dir)
@@ -49,6 +50,7 @@ def check_store(*, quick: bool = False, data_dir: str | Path | None = None) -> C
     report = backup.check_store(
         _journal_of(container), container.artifacts, with_content=not quick, other_runs=kept
     )
+    findings += check_datasets(container.data_dir, is_thorough=not quick)
     return replace(report, findings=[*findings, *report.findings])
 
 
@@ -101,6 +103,7 @@ def backup_store(
     StorageError
         If something cannot be read or written, or the folder exists.
     """
+    from flowbuilder.datasets.backup import DatasetsPart
     from flowbuilder.store.backup import back_up
 
     container = container_for(None, data_dir)
@@ -109,7 +112,10 @@ def backup_store(
         container.artifacts,
         Path(target).expanduser().absolute(),
         may_link=links,
-        parts=(_MonthsPart(container, may_link=links),),
+        parts=(
+            _MonthsPart(container, may_link=links),
+            DatasetsPart(container.data_dir, may_link=links),
+        ),
     )
 
 
@@ -120,8 +126,14 @@ class _MonthsPart:
         self._container = container
         self._may_link = may_link
 
-    def copy_to(self, target: Path) -> None:
-        """Copy them below a backup."""
+    def copy_to(self, target: Path) -> list[Finding]:
+        """Copy them below a backup.
+
+        Raises
+        ------
+        StorageError
+            If something cannot be read or written.
+        """
         from flowbuilder.store.artifact_inspection import inspector_of
 
         months = self._container.months
@@ -134,6 +146,7 @@ class _MonthsPart:
             place = target / found.path
             if found.path.split("/")[1] in runs and not place.exists():
                 inspector.copy_to(found.path, place, may_link=self._may_link)
+        return []
 
 
 def _copy_month(months: Months, month: str, target: Path) -> None:

@@ -31,8 +31,8 @@ class BackupPart(Protocol):
     journal, so what moved out of the journal meanwhile is in the part.
     """
 
-    def copy_to(self, target: Path) -> None:
-        """Copy it below ``target``, whole."""
+    def copy_to(self, target: Path) -> list[Finding]:
+        """Copy it below ``target``, whole; give what was lost in the store already."""
         ...
 
 
@@ -150,7 +150,7 @@ def back_up(
         journal.copy_to(partial / JOURNAL_NAME)
         missing, counts = _fill(journal, inspector_of(artifacts), partial, may_link=may_link)
         for part in parts:
-            part.copy_to(partial)
+            missing += part.copy_to(partial)
         _sync_tree(partial)
         partial.rename(target)
         _sync(target.parent)

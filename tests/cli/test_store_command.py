@@ -135,3 +135,47 @@ def test_damage_of_a_closed_month_is_said(pruned, cli):
 
     assert finding["subject"] == "month"
     assert "damaged" in finding["message"]
+
+
+@pytest.fixture
+def dataset(store):
+    pytest.importorskip("pyarrow")
+    import flowbuilder as fb
+
+    numbers = fb.store().dataset("numbers")
+    for part in range(3):
+        numbers.append({"n": list(range(part * 100, part * 100 + 100))})
+    return store
+
+
+def test_datasets_are_part_of_a_backup(dataset, place, cli):
+    import flowbuilder as fb
+
+    assert cli("store", "check").code == 0
+    answer = cli("store", "backup", place / "copy")
+
+    assert answer.code == 0, answer.err
+    copied = fb.store(data_dir=place / "copy")
+    assert copied.query("SELECT sum(n) AS total FROM numbers").arrow().to_pylist() == [
+        {"total": sum(range(300))}
+    ]
+    copied.close()
+    assert cli("store", "check", "--data-dir", place / "copy").code == 0
+
+
+@pytest.mark.parametrize("damage", ["flip", "gone"])
+def test_damage_of_a_dataset_is_said_and_the_rest_is_backed_up(dataset, place, cli, damage):
+    path = min((dataset / "datasets").rglob("*.parquet"))
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "flip":
+        path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+
+    (finding,) = cli("store", "check", "--json").json["findings"]
+    answer = cli("store", "backup", place / "copy")
+
+    assert finding["subject"] == "dataset"
+    assert "numbers" in finding["message"]
+    assert answer.code == 1
+    assert "lost before" in answer.out
+    assert len(list((place / "copy" / "datasets").rglob("*.parquet"))) == 2 + (damage == "flip")
