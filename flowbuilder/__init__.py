@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flowbuilder.api.datasets import store
     from flowbuilder.api.loading import from_yaml, load, loads
     from flowbuilder.api.maintenance import backup_store, check_store
-    from flowbuilder.api.querying import prune_runs, sql
+    from flowbuilder.api.querying import compare, prune_runs, search, sql
     from flowbuilder.api.run import Run, TaskRun
     from flowbuilder.api.runs import last_run, resume, run, runs
     from flowbuilder.api.settings import configure
@@ -46,6 +46,7 @@ __all__ = [
     "cache_stats",
     "check_store",
     "clear_cache",
+    "compare",
     "configure",
     "expr",
     "foreach",
@@ -57,6 +58,7 @@ __all__ = [
     "resume",
     "run",
     "runs",
+    "search",
     "sql",
     "store",
     "task",
@@ -82,6 +84,7 @@ _HOMES = {
     "check_store": "flowbuilder.api.maintenance",
     "cache_stats": "flowbuilder.api.caching",
     "clear_cache": "flowbuilder.api.caching",
+    "compare": "flowbuilder.api.querying",
     "configure": "flowbuilder.api.settings",
     "expr": "flowbuilder.api.tracing",
     "foreach": "flowbuilder.api.tracing",
@@ -93,6 +96,7 @@ _HOMES = {
     "resume": "flowbuilder.api.runs",
     "run": "flowbuilder.api.runs",
     "runs": "flowbuilder.api.runs",
+    "search": "flowbuilder.api.querying",
     "sql": "flowbuilder.api.querying",
     "task": "flowbuilder.api.task_function",
     "task_type": "flowbuilder.plugins.decorator",

@@ -34,6 +34,7 @@ from flowbuilder.tasks.cache_site import CacheSite
 if TYPE_CHECKING:
     from flowbuilder.cache.task_cache import TaskCache
     from flowbuilder.history.history import History
+    from flowbuilder.history.search import Search
 
 __all__ = [
     "ServiceContainer",
@@ -101,6 +102,7 @@ class ServiceContainer:
         self._cache_lock = threading.Lock()
         self.cache_site = CacheSite(self.open_cache, self._parent_of)
         self._history: History | None = None
+        self._search: Search | None = None
         self._history_lock = threading.Lock()
         self._endpoint: Callable[[], None] | None = None
         self._endpoint_lock = threading.Lock()
@@ -177,6 +179,16 @@ class ServiceContainer:
                 )
             return self._history
 
+    @property
+    def search_index(self) -> Search:
+        """The texts of every run of the store."""
+        from flowbuilder.history.search import Search
+
+        with self._history_lock:
+            if self._search is None:
+                self._search = Search(self.journal.recent, self.months, self._derived_folder())
+            return self._search
+
     def _derived_folder(self) -> Path | None:
         """Give the folder of what can be rebuilt from the journal and the months."""
         if self.is_in_memory:
@@ -214,6 +226,8 @@ class ServiceContainer:
             self._endpoint()
         if self._history is not None:
             self._history.close()
+        if self._search is not None:
+            self._search.close()
         try:
             self.engine.close()
             self.journal.close()

@@ -10,10 +10,14 @@ from flowbuilder.api.container import container_for
 from flowbuilder.errors import ConfigurationError, StorageError
 
 if TYPE_CHECKING:
+    from flowbuilder.api.history import PastRun
+    from flowbuilder.api.run import Run
     from flowbuilder.history.pruning import MonthReport
     from flowbuilder.history.query_result import QueryResult
+    from flowbuilder.history.run_comparison import RunComparison
+    from flowbuilder.history.search_result import SearchHits
 
-__all__ = ["prune_runs", "sql"]
+__all__ = ["compare", "prune_runs", "search", "sql"]
 
 
 def sql(
@@ -50,6 +54,68 @@ def sql(
         If the journal or a closed month is damaged.
     """
     return container_for(None, data_dir).history.sql(query, params)
+
+
+def search(text: str, *, limit: int = 20, data_dir: str | Path | None = None) -> SearchHits:
+    """Find a text in everything recorded: workflows, parameters of runs, logs and errors.
+
+    Parameters
+    ----------
+    text : str
+        Words that must all occur, in any order; ``"a phrase"``, ``begin*``, ``-without``,
+        ``either OR other``; ``kind:error``, ``task:NAME``, ``workflow:NAME``, ``run:ID``.
+    limit : int
+        At most so many hits.
+    data_dir : path, optional
+        The store; by default found from the working directory.
+
+    Returns
+    -------
+    SearchHits
+        Newest first; each with its run, task, kind, time, and the text around the match.
+
+    Raises
+    ------
+    QueryError
+        If the text is not a search.
+    """
+    return container_for(None, data_dir).search_index.search(text, limit=limit)
+
+
+def compare(
+    run_a: str | PastRun | Run,
+    run_b: str | PastRun | Run,
+    *,
+    outputs: bool = True,
+    data_dir: str | Path | None = None,
+) -> RunComparison:
+    """Compare two runs: parameters, workflow, states, durations, and the outputs that were stored.
+
+    Parameters
+    ----------
+    run_a, run_b : str or Run or PastRun
+        Run ids, unique suffixes, ``latest``, or runs.
+    outputs : bool
+        Whether to read stored outputs that differ, for the statistics of their columns.
+    data_dir : path, optional
+        The store; by default found from the working directory.
+
+    Returns
+    -------
+    RunComparison
+        With ``params``, ``code`` and ``tasks``; printed, it shows what differs.
+
+    Raises
+    ------
+    StorageError
+        If one of them does not exist or is damaged.
+    """
+    from flowbuilder.history.run_comparison import compare_runs
+
+    container = container_for(None, data_dir)
+    refs = [run if isinstance(run, str) else run.id for run in (run_a, run_b)]
+    limit = {} if outputs else {"max_bytes": -1}
+    return compare_runs(container.journal, container.artifacts, refs[0], refs[1], **limit)
 
 
 def prune_runs(

@@ -31,10 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     events.set_defaults(handler=_events)
     for action in (show, events):
         action.add_argument("run", help="run id, unique suffix or 'latest'")
+    comparing = actions.add_parser("compare", help="what tells two runs apart")
+    comparing.add_argument("a", help="run id, unique suffix or 'latest'")
+    comparing.add_argument("b", help="another one")
+    comparing.add_argument("--no-outputs", action="store_true", help="do not read stored outputs")
+    comparing.set_defaults(handler=_compare)
     remove = actions.add_parser("rm", help="remove runs that are over, with their outputs")
     remove.add_argument("runs", nargs="+", metavar="RUN", help="run id, unique suffix or 'latest'")
     remove.set_defaults(handler=_remove)
-    for action in (listing, show, events, remove):
+    for action in (listing, show, events, comparing, remove):
         action.add_argument("--json", action="store_true", help="print one JSON document")
         action.add_argument("--data-dir", metavar="DIR", help="where runs are recorded")
 
@@ -96,6 +101,25 @@ def _events(arguments: argparse.Namespace) -> int:
         return OK
     for document in documents:
         print_json(document)
+    return OK
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from flowbuilder.api.querying import compare
+
+    data_dir = open_recorded(arguments).data_dir
+    outputs = not arguments.no_outputs
+    found = compare(arguments.a, arguments.b, outputs=outputs, data_dir=data_dir)
+    if arguments.json:
+        import msgspec
+
+        from flowbuilder.cli.documents import print_json
+
+        print_json(msgspec.to_builtins(found))
+        return OK
+    from flowbuilder.api.display_text import visible_text
+
+    print("\n".join(map(visible_text, repr(found).split("\n"))))
     return OK
 
 

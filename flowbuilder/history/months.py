@@ -7,7 +7,7 @@ projection, so that other programs can read them and the history need not fold t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,8 @@ import msgspec
 
 from flowbuilder.errors import StorageError
 from flowbuilder.history.month_files import Manifest, manifest_stamp, read_manifest
+from flowbuilder.history.run_fold import PlanLabels
+from flowbuilder.history.search_documents import RunTexts
 from flowbuilder.history.tables import TABLES, arrow_schema
 from flowbuilder.records import Event, RunHeader, VersionHeader
 from flowbuilder.store.codec import (
@@ -154,6 +156,22 @@ class Months:
                     f"expected {last + 1} records of run {run_id}, found {len(events)}"
                 )
         return found
+
+    def runs(self, run_ids: Iterable[str]) -> Iterator[tuple[RunTexts, list[Event]]]:
+        """Iterate over runs with their facts, in the order given."""
+        wanted = list(run_ids)
+        facts = self.facts(wanted)
+        rows = self._rows("runs", wanted, ["run_id", "header"])
+        headers = {row["run_id"]: _read_header(row["run_id"], row["header"]) for row in rows}
+        labels: dict[str, PlanLabels] = {}
+        for run_id in wanted:
+            plan_id = headers[run_id].plan_id
+            if plan_id not in labels:
+                version = self.version(plan_id)
+                if version is None:
+                    raise StorageError(f"the version {plan_id} of a kept run is missing")
+                labels[plan_id] = PlanLabels(version)
+            yield RunTexts(headers[run_id], labels[plan_id]), facts[run_id]
 
     def _runs(self) -> dict[str, tuple[str, int]]:
         """Run -> month and newest record; read again when a manifest changed."""

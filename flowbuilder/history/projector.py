@@ -121,7 +121,7 @@ class Projector:
 
     def _settle(self, cursor: Any, found: Mapping[str, str], mark: JournalMark) -> bool:
         """Let removed runs go, and take in those that only the months have."""
-        if mark.removals >= 0 and not self._has_moved(found, mark):
+        if not self._has_moved(found, mark):
             return True
         months = self._kept.mark()  # before they are read: a change meanwhile is seen next time
         kept = self._kept.last_seqs()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
+from zlib import crc32
 
 from flowbuilder.errors import StorageError
 from flowbuilder.history.run_fold import PlanLabels
@@ -34,11 +35,13 @@ class JournalSource:
         self._page_rows = _PAGE_ROWS
 
     def mark(self) -> JournalMark:
-        """Say where the journal stands; removals are -1 where the journal does not count them."""
+        """Say where the journal stands; where it does not count removals, any other set of runs
+        looks like one.
+        """
         if isinstance(self.journal, RetainingJournal):
             return self.journal.mark()
-        self.journal.list_runs(limit=1)  # flushes what this process announced
-        return JournalMark("", self.journal.last_pos(), -1)
+        runs = "".join(sorted(self.run_ids()))  # flushes what this process announced
+        return JournalMark("", self.journal.last_pos(), crc32(runs.encode()))
 
     def pages(self, after_pos: int) -> Iterator[TailPage]:
         """Iterate over facts in the order they were written, in pages of some 20,000."""
