@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowbuilder.cache.entry import CacheStats
 from flowbuilder.errors import FlowBuilderError
 
-__all__ = ["cache_stats", "clear_cache"]
+if TYPE_CHECKING:
+    from flowbuilder.compile.expansion import CompiledWorkflow
+    from flowbuilder.plugins.catalogue import TaskTypes
+
+__all__ = ["cache_stats", "clear_cache", "forecast_for"]
 
 
 def cache_stats(*, data_dir: str | Path | None = None) -> CacheStats:
@@ -68,3 +74,19 @@ def clear_cache(task: str | None = None, *, data_dir: str | Path | None = None) 
             hint=f"there are {', '.join(known)}" if known else "the cache is empty",
         )
     return len(gone)
+
+
+def forecast_for(compiled: CompiledWorkflow, registry: TaskTypes, store: Path) -> Mapping[str, str]:
+    """Say what the cache of a store would do with the cached tasks of a plan; leaves no trace."""
+    if not any(task.spec.cache is not None for task in compiled.expansion.tasks):
+        return {}
+    from flowbuilder.cache.task_cache import TaskCache
+    from flowbuilder.tasks.cache_forecast import forecast_cache
+
+    if not (store / "cache" / "index.sqlite").exists():
+        return forecast_cache(compiled, registry, None)
+    cache = TaskCache(store)
+    try:
+        return forecast_cache(compiled, registry, cache)
+    finally:
+        cache.close()

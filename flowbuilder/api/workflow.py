@@ -130,16 +130,21 @@ class Workflow:
         only: Names = None,
         executor: str | None = None,
     ) -> PlanExplanation:
-        """Explain what a run would do: order, executors and why, dependencies, critical path.
+        """Explain what a run would do: order, executors and why, dependencies, critical path, and
+        what the cache would skip where that can be known without running code.
 
         Raises
         ------
         WorkflowValidationError
             With every problem, if it is not valid.
         """
+        from flowbuilder.api.caching import forecast_for
         from flowbuilder.compile.explain import explain_plan
 
-        return explain_plan(self.compile(to=to, from_=from_, only=only, executor=executor))
+        compiled = self.compile(to=to, from_=from_, only=only, executor=executor)
+        container = self.container()
+        forecast = forecast_for(compiled, container.registry, container.data_dir)
+        return explain_plan(compiled, forecast)
 
     def compile(
         self,

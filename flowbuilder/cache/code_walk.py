@@ -218,7 +218,8 @@ class CodeWalk:
             except (ImportError, ValueError):
                 return None
         found = sys.modules.get(full)
-        if found is None:
+        if found is None or getattr(found.__spec__, "_initializing", False):
+            # Another thread may be half way through: importing it again waits for the rest.
             found = self._import(full, name)
         if found is None or not is_own(full):
             self._note_library(full)

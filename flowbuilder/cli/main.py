@@ -28,6 +28,7 @@ _COMMANDS = {
     "logs": ("logs", "show what tasks printed"),
     "sql": ("sql", "ask everything that was recorded, in SQL"),
     "search": ("search", "find a text in workflows, runs, logs and errors"),
+    "cache": ("cache", "list, forget and count kept outputs of cached tasks"),
     "cancel": ("control", "cancel a run that is alive"),
     "pause": ("control", "let nothing new start in a run that is alive"),
     "resume": ("control", "let a paused run go on"),

@@ -32,6 +32,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from pathlib import Path
 
+    from flowbuilder.api.caching import forecast_for
     from flowbuilder.api.loading import load
     from flowbuilder.compile import compile_workflow
     from flowbuilder.compile.explain import explain_plan
@@ -42,14 +43,16 @@ def execute(arguments: argparse.Namespace) -> int:
     # No store is opened: planning leaves no trace.
     path = Path(arguments.file)
     workflow = load(path)
+    store = find_data_dir(path)
+    registry = default_registry(store.parent)
     compiled = compile_workflow(
         workflow.spec,
-        default_registry(find_data_dir(path).parent),
+        registry,
         to=arguments.to,
         from_=arguments.from_,
         only=arguments.only,
         executor=None if arguments.executor is None else ExecutorKind(arguments.executor),
     )
-    explanation = explain_plan(compiled)
+    explanation = explain_plan(compiled, forecast_for(compiled, registry, store))
     print(explanation.to_json() if arguments.json else explanation.to_text())
     return OK

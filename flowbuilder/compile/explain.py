@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -36,6 +36,8 @@ class PlannedStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     is_preloaded: bool = False
     is_cacheable: bool = False
     """Whether a cache could spare it: it has no effects."""
+    cache: str = ""
+    """What the cache would do with it, if it is cached and that was asked."""
     is_critical: bool = False
 
 
@@ -75,13 +77,17 @@ class PlanExplanation(msgspec.Struct, frozen=True, kw_only=True):
         return write_explanation(self, limit=limit)
 
 
-def explain_plan(compiled: CompiledWorkflow) -> PlanExplanation:
+def explain_plan(
+    compiled: CompiledWorkflow, cache: Mapping[str, str] | None = None
+) -> PlanExplanation:
     """Explain a plan: order, executors, dependencies, critical path, and what a cache would skip.
 
     Parameters
     ----------
     compiled : CompiledWorkflow
         The plan with what it was made from.
+    cache : mapping of str to str, optional
+        Key of a cached task -> what the cache would do with it.
     """
     plan, expansion = compiled.plan, compiled.expansion
     preloaded = frozenset(_preloaded(plan))
@@ -94,6 +100,7 @@ def explain_plan(compiled: CompiledWorkflow) -> PlanExplanation:
             needs=_needs(compiled, instance, keys, is_preloaded=instance in preloaded),
             is_preloaded=instance in preloaded,
             is_critical=instance in critical,
+            cache=(cache or {}).get(keys[instance], ""),
         )
         for instance in range(len(plan))
     )
@@ -131,6 +138,7 @@ def _step(
     needs: tuple[Need, ...],
     is_preloaded: bool,
     is_critical: bool,
+    cache: str,
 ) -> PlannedStep:
     plan = compiled.plan
     task = plan.tasks[instance]
@@ -147,6 +155,7 @@ def _step(
         is_preloaded=is_preloaded,
         is_cacheable=is_work and task.effects is Effects.NONE and twin < 0 and not is_preloaded,
         is_critical=is_critical,
+        cache="" if twin >= 0 or is_preloaded else cache,
     )
 
 

@@ -117,6 +117,8 @@ def _details(step: PlannedStep) -> Iterator[tuple[str, str]]:
         yield "needs", _needs(step.needs)
     if step.settings:
         yield "settings", "; ".join(step.settings)
+    if step.cache:
+        yield "cache", step.cache
 
 
 def _needs(needs: Sequence[Need]) -> str:
@@ -147,9 +149,19 @@ def _footer(explanation: PlanExplanation) -> list[str]:
     if explanation.not_selected:
         count = _count(len(explanation.not_selected), "task")
         lines += _labelled("left out", f"{count}: {_names(explanation.not_selected, ', ')}")
-    cacheable = [step.task for step in steps if step.is_cacheable]
-    skipped = f"; it could skip {_names(cacheable, ', ')}" if cacheable else ""
-    return lines + _labelled("cache", f"not enabled{skipped}")
+    return lines + _labelled("cache", _cache_summary(steps))
+
+
+def _cache_summary(steps: Sequence[PlannedStep]) -> str:
+    cached = [step for step in steps if step.cache]
+    if not cached:
+        cacheable = [step.task for step in steps if step.is_cacheable]
+        skipped = f"; it could skip {_names(cacheable, ', ')}" if cacheable else ""
+        return f"not enabled{skipped}"
+    groups: dict[str, list[str]] = {}
+    for step in cached:
+        groups.setdefault(step.cache.partition(":")[0], []).append(step.task)
+    return "; ".join(f"{verdict}: {_names(names, ', ')}" for verdict, names in groups.items())
 
 
 def _counts(words: Iterable[str]) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import sys
+import threading
 
 import pytest
 
@@ -348,3 +351,24 @@ def test_methods_of_objects_count_with_the_object(write_module):
     assert first.key == of_call(module.Model(1).run, x=1).key
     assert first.key != of_call(module.Model(2).run, x=1).key
     assert first.key != of_call(functools.partial(module.Model(1).run, 3), x=1).key
+
+
+def test_a_module_another_thread_is_importing_is_waited_for(write_module, place):
+    write_module("", "gate")
+    module = sys.modules["gate"]
+    module.begun, module.go_on = threading.Event(), threading.Event()
+    (place / "slow.py").write_text(
+        "import gate\ngate.begun.set()\ngate.go_on.wait(20)\ndef scale(x):\n    return x * 2\n"
+    )
+    importer = threading.Thread(target=importlib.import_module, args=("slow",))
+    importer.start()
+    assert module.begun.wait(20)
+    releaser = threading.Timer(0.05, module.go_on.set)
+    releaser.start()
+
+    during = fingerprint(script="from slow import scale\nresult = scale(1)")
+    importer.join()
+    releaser.join()
+
+    assert during.key == fingerprint(script="from slow import scale\nresult = scale(1)").key
+    assert "slow:scale" in {part.name for part in during.parts if part.kind == "code"}

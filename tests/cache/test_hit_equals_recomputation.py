@@ -139,5 +139,8 @@ def test_a_hit_equals_recomputation(place, monkeypatch, history):
         for task in (f"t{index}" for index in range(4)):
             assert run[task] == again[task] == truth[task], run.explain(task)
         cached += sum(task.cached for task in again.task_runs)
-        assert {task.state for task in again.task_runs} == {"cached"}
+        states = {task.state for task in again.task_runs}
+        assert states == {"cached"}, "\n".join(
+            task.reason for task in again.task_runs if not task.cached
+        )
     assert cached == 4 * len(history)
