@@ -48,7 +48,12 @@ _COLUMNS: Final = (
 )
 _MOST_PENDING: Final = 64
 _FLUSH_S: Final = 1.0
-_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
+_DAMAGE: Final = (
+    *(apsw.CorruptError, apsw.NotADBError, apsw.FormatError, apsw.MismatchError),
+    apsw.SQLError,  # our statements are constant: a table or a column is gone
+    *(UnicodeDecodeError, TypeError, ValueError, OverflowError, msgspec.MsgspecError),
+)
+"""What reading a damaged file raises, from SQLite and from what makes values of its bytes."""
 
 
 class CacheIndex:
@@ -92,7 +97,7 @@ class CacheIndex:
             connection.wal_autocheckpoint(1_000)
             connection.execute(_SCHEMA)
             connection.execute("select * from entries limit 1").fetchall()
-        except apsw.Error:
+        except (apsw.Error, *_DAMAGE):
             connection.close()
             raise
         self._connection = connection
@@ -139,7 +144,7 @@ class CacheIndex:
             except _DAMAGE as error:
                 try:
                     self._rebuild(error)
-                except (apsw.Error, OSError) as second:
+                except (apsw.Error, OSError, *_DAMAGE) as second:
                     _LOG.warning("the cache cannot be used: %s", second)
                     self._connection = None
                 return default
