@@ -13,6 +13,10 @@ A subject is a class; which of these methods it has decides in which workloads i
 ``command(folder)``
     The argument list of a process that runs one shell command as a workflow, and its environment's
     extra variables.
+``prepare_cached()``
+    Return a function of a number that is cached.
+``prepare_digest()``
+    Return a function that hashes a table.
 ``module``
     What `import` loads.
 ``close()``
@@ -33,6 +37,9 @@ SUBJECTS = {
     "hamilton": "benchmarks.subjects.hamilton_driver:HamiltonDriver",
     "yaml": "benchmarks.subjects.yaml_readers:YamlReader",
     "python": "benchmarks.subjects.interpreter:Interpreter",
+    "bare_calls": "benchmarks.subjects.caches:BareCalls",
+    "joblib_memory": "benchmarks.subjects.caches:JoblibMemory",
+    "flowbuilder_cache": "benchmarks.subjects.caches:FlowBuilderCache",
     "flowbuilder": "benchmarks.subjects.flowbuilder_subject:FlowBuilderSubject",
 }
 

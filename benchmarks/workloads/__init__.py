@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from benchmarks.workloads.caching import measure_cached_calls, measure_hashing
 from benchmarks.workloads.commands import measure_command
 from benchmarks.workloads.compiling import measure_compiling
 from benchmarks.workloads.graphs import measure_graph
@@ -21,4 +22,6 @@ WORKLOADS: dict[str, Callable[[object, Mapping[str, object]], dict[str, float]]]
     "compiling": measure_compiling,
     "command": measure_command,
     "import": measure_import,
+    "cached_calls": measure_cached_calls,
+    "hashing": measure_hashing,
 }

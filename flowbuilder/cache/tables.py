@@ -180,8 +180,9 @@ class _ColumnHash:
     def _feed_text(self, path: str, array: Any) -> None:
         import pyarrow as pa
 
-        is_text = array.type in {pa.string(), pa.large_string()} or str(array.type) == "string_view"
-        array = array.cast(pa.large_string() if is_text else pa.large_binary())
+        if str(array.type) in {"string_view", "binary_view"}:
+            is_text = str(array.type) == "string_view"
+            array = array.cast(pa.large_string() if is_text else pa.large_binary())
         if array.null_count:
             array = array.drop_null()
         if not len(array):
@@ -247,15 +248,15 @@ def _is_list(kind: Any) -> bool:
 
 def _offsets(array: Any) -> Any:
     import numpy as np
+    import pyarrow as pa
 
-    all_offsets = np.frombuffer(array.buffers()[1], dtype="<i8")
+    is_large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
+    all_offsets = np.frombuffer(array.buffers()[1], dtype="<i8" if is_large else "<i4")
     return all_offsets[array.offset : array.offset + len(array) + 1]
 
 
 def _lengths(offsets: Any) -> Any:
-    import numpy as np
-
-    return np.diff(offsets).astype("<i8")
+    return offsets[1:] - offsets[:-1]
 
 
 # -- polars --------------------------------------------------------------------------------------
