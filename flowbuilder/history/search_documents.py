@@ -35,6 +35,8 @@ class Document(NamedTuple):
     time_ns: int
     """Unix time."""
     text: str
+    line: str = ""
+    """Names the stream of a log: pieces of one stream are one document until a line is whole."""
 
 
 def text_key(version: VersionHeader) -> str:
@@ -62,7 +64,9 @@ class RunTexts(msgspec.Struct):
             if not event.resumed:
                 yield Document("run", "", 0, event.wall_ns, self._about_run())
         elif isinstance(event, LogChunk):
-            yield self._document("log", event, event.instance, event.attempt, event.text)
+            line = f"{event.instance} {event.attempt} {event.stream}"
+            found = self._document("log", event, event.instance, event.attempt, event.text)
+            yield found._replace(line=line)
         elif isinstance(event, AttemptFailed):
             text = f"{event.error_type}: {event.message}\n{event.location}\n{event.traceback}"
             yield self._document("error", event, event.instance, event.attempt, text)

@@ -76,6 +76,11 @@ class SearchHits(Sequence[SearchHit]):
     def __iter__(self) -> Iterator[SearchHit]:
         return iter(self._hits)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SearchHits) and self._hits == other._hits
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         lines = [
             f"{_about(hit)}  {''.join(c if c.isprintable() else ' ' for c in hit.marked())}"

@@ -11,11 +11,12 @@ import apsw
 from flowbuilder.errors import StorageError
 from flowbuilder.history.search_documents import Document, RunTexts, text_key
 from flowbuilder.history.search_query import SearchQuery
-from flowbuilder.history.search_text import MARK_END, MARK_START, segment
+from flowbuilder.history.search_text import MARK_END, MARK_START, plain_text, segment
 
 __all__ = ["SCHEMA_VERSION", "SearchTables"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+_LONGEST_LINE: Final = 1 << 16
 _CREATE: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE runs (run_id TEXT PRIMARY KEY, workflow TEXT NOT NULL, text_key TEXT NOT NULL,
@@ -24,6 +25,8 @@ CREATE INDEX runs_text ON runs (text_key, run_id);
 CREATE TABLE documents (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, text_key TEXT NOT NULL,
   workflow TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, attempt INTEGER NOT NULL,
   time_ns INTEGER NOT NULL, crc32 INTEGER NOT NULL, text TEXT NOT NULL);
+CREATE TABLE open_lines (run_id TEXT NOT NULL, line TEXT NOT NULL, id INTEGER NOT NULL,
+  PRIMARY KEY (run_id, line)) WITHOUT ROWID;
 CREATE INDEX documents_run ON documents (run_id);
 CREATE INDEX documents_text ON documents (text_key) WHERE text_key <> '';
 CREATE VIRTUAL TABLE words USING fts5 (text, content = 'documents', content_rowid = 'id',
@@ -102,6 +105,8 @@ class SearchTables:
     ) -> None:
         """Add documents."""
         for document in documents:
+            if document.line and self._continue_line(run_id, document):
+                continue
             text = segment(_storable(document.text))
             row = (
                 run_id,
@@ -117,12 +122,41 @@ class SearchTables:
             self.connection.execute(_INSERT, row)
             rowid = self.connection.last_insert_rowid()
             self.connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (rowid, text))
+            if document.line and not _is_whole(text):
+                values = (run_id, document.line, rowid)
+                self.connection.execute("INSERT INTO open_lines VALUES (?, ?, ?)", values)
+
+    def _continue_line(self, run_id: str, document: Document) -> bool:
+        """Join a piece of a log to the document it goes on with, if there is one."""
+        query = (
+            "SELECT d.id, d.text FROM open_lines l JOIN documents d ON d.id = l.id"
+            " WHERE l.run_id = ? AND l.line = ?"
+        )
+        found = next(self.connection.execute(query, (run_id, document.line)), None)
+        if found is None:
+            return False
+        rowid, old = found
+        text = segment(plain_text(str(old)) + _storable(document.text))
+        for statement, values in (
+            ("INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", (rowid, old)),
+            (
+                "UPDATE documents SET text = ?, crc32 = ? WHERE id = ?",
+                (text, crc32(text.encode()), rowid),
+            ),
+            ("INSERT INTO words (rowid, text) VALUES (?, ?)", (rowid, text)),
+        ):
+            self.connection.execute(statement, values)
+        if _is_whole(text):
+            done = "DELETE FROM open_lines WHERE run_id = ? AND line = ?"
+            self.connection.execute(done, (run_id, document.line))
+        return True
 
     def remove_runs(self, run_ids: Sequence[str]) -> None:
         """Delete all documents of runs, and texts of workflows no run is left of."""
         for run_id in run_ids:
             self._delete("run_id = ?", (run_id,))
-            self.connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+            for table in ("runs", "open_lines"):
+                self.connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
         if run_ids:
             self._delete("text_key <> '' AND text_key NOT IN (SELECT text_key FROM runs)", ())
 
@@ -216,6 +250,10 @@ def _found(row: tuple[Any, ...]) -> dict[str, Any]:
         "time_ns": time_ns,
         "marked": snippet,
     }
+
+
+def _is_whole(text: str) -> bool:
+    return text.endswith("\n") or len(text) > _LONGEST_LINE
 
 
 def _storable(text: str) -> str:

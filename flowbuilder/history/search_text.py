@@ -10,7 +10,15 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["MARK_END", "MARK_START", "Snippet", "has_words", "read_snippet", "segment"]
+__all__ = [
+    "MARK_END",
+    "MARK_START",
+    "Snippet",
+    "has_words",
+    "plain_text",
+    "read_snippet",
+    "segment",
+]
 
 _IDEOGRAPHS = "\u2e80-\u303f\u3040-\u30ff\u3100-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _BOUNDARY = re.compile(
@@ -31,6 +39,11 @@ def segment(text: str) -> str:
     return text if text.isascii() else _BOUNDARY.sub(_SEPARATOR, text)
 
 
+def plain_text(text: str) -> str:
+    """Give a prepared text as it was."""
+    return text.replace(_SEPARATOR, "")
+
+
 def has_words(text: str) -> bool:
     """Whether there is anything in a text that could be found."""
     return _WORD.search(text.replace("_", " ")) is not None
@@ -46,7 +59,7 @@ class Snippet(NamedTuple):
 
 def read_snippet(marked: str) -> Snippet:
     """Turn what the index cuts out into plain text and places."""
-    text = _SPACE.sub(" ", marked.replace(_SEPARATOR, "")).strip()
+    text = _SPACE.sub(" ", plain_text(marked)).strip()
     pieces: list[str] = []
     marks: list[tuple[int, int]] = []
     start, length = -1, 0

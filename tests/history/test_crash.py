@@ -87,7 +87,7 @@ def test_kill_while_pruning_never_loses_a_run(store):
         lambda _: len(store.journal.run_ids()) < len(runs),
     ]
     kills = 0
-    for step in [*steps, *reversed(steps)]:
+    for step in [*steps, steps[-1]]:
         kills += killed_when(drive("prune", store, JULY), folder, step)
         held = {run.run_id: run.last_seq for run in store.whole.list_runs(limit=1000)}
         assert held == runs

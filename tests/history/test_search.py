@@ -226,7 +226,7 @@ def test_pruned_run_is_still_found_also_by_a_new_index(store, find):
 
 
 def test_index_grows_with_a_running_run(store, find):
-    run = store.run().logged(0, "first word").sync()
+    run = store.run().logged(0, "first word\n").sync()
     assert len(find("word")) == 1
 
     run.logged(0, "second word").ended()
@@ -305,3 +305,20 @@ def test_damaged_journal_is_named(store, find):
 
 def test_parse_quotes_everything():
     assert parse_search('a "b c" d* -e').expression == '(("a") AND ("b c") AND ("d"*)) NOT ("e")'
+
+
+def test_pieces_of_a_line_are_found_as_one(store, find):
+    run = store.run().logged(0, "数").logged(1, "another ").sync()
+    find("数")
+    run.logged(0, "据 con").logged(1, "task\n").sync()
+    find("数据")
+    run.logged(0, "nection\n").logged(0, "next line\n").ended()
+
+    assert [hit.text for hit in find("connection")] == ["数据 connection"]
+    assert [hit.text for hit in find("数据")] == ["数据 connection"]
+    assert not find("nection*")
+    assert [hit.text for hit in find("task -plan")] == ["another task"]
+    again = Search(store.journal, store.months, None)
+    assert again.search("line OR connection OR task") == find("line OR connection OR task")
+    again.check()
+    again.close()
