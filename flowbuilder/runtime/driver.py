@@ -24,6 +24,7 @@ from flowbuilder.errors import (
     TaskTimeoutError,
 )
 from flowbuilder.records import RunStateChanged
+from flowbuilder.runtime.acknowledgement import Acknowledgements
 from flowbuilder.runtime.attempt import Attempt, Completion
 from flowbuilder.runtime.capture import slots
 from flowbuilder.runtime.executors.inline import format_error, kind_of
@@ -80,12 +81,14 @@ class Driver:
 
     __slots__ = (
         "_breaking_in",
+        "_carried",
         "_ending",
         "_guard",
         "_is_woken",
         "_launcher",
         "_outcomes",
         "_submitted",
+        "acknowledgements",
         "inbox",
         "is_shared",
         "services",
@@ -103,7 +106,10 @@ class Driver:
         self._ending: dict[LiveRun, RunState] = {}
         self._submitted: deque[LiveRun] = deque()
         self._is_woken = False
+        self._carried: set[LiveRun] = set()
+        """Runs that can go on in the next turn, behind the messages."""
         self._breaking_in = ""
+        self.acknowledgements = Acknowledgements(self)
         self._outcomes = Outcomes(self)
         self._launcher = Launcher(self, self._outcomes)
 
@@ -211,11 +217,11 @@ class Driver:
     # -- turns -----------------------------------------------------------------------------------
 
     def _wait_for_messages(self) -> set[LiveRun]:
-        touched: set[LiveRun] = set()
         try:
             message: Message | None = self.inbox.get(timeout=self._patience_s())
         except Empty:
             message = None
+        touched, self._carried = self._carried, set()
         while message is not None:
             self._handle(message, touched)
             try:
@@ -262,14 +268,22 @@ class Driver:
             touched.add(run)
 
     def _finish_turn(self, touched: set[LiveRun]) -> None:
-        while touched:
+        waiting = self.acknowledgements
+        until_ns = monotonic_ns() + _SLICE_NS
+        while touched or waiting.is_due:
             for run in touched:
                 if run.finished is None and run not in self._ending:
                     try:
                         self._pump(run)
                     except Exception as error:
                         self._break_down(run, error)
-            touched = self._outcomes.acknowledge()
+            for run in self._ending:
+                waiting.drop(run)  # the commit of its end covers it
+            touched = waiting.settle(self._launcher, _SLICE_NS)
+            if waiting.is_due or (touched and monotonic_ns() > until_ns):
+                self._carried = touched
+                self.inbox.put(_wake)
+                break
         if self._ending:
             self._end_runs()
 
@@ -308,7 +322,7 @@ class Driver:
         frontier = run.frontier
         if run.is_stopping and frontier.remaining > len(run.in_flight):
             self._cancel_pending(run)
-        if run.in_flight or run.pending_saves or self._outcomes.is_holding(run):
+        if run.in_flight or run.pending_saves:
             return
         if not frontier.remaining:
             self._ending[run] = self._final_state(run)
@@ -552,6 +566,7 @@ class Driver:
     def _break_down(self, run: LiveRun, error: Exception) -> None:
         """End a run after a bug of ours or a failure of the journal, and spare the others."""
         _LOG.error("run %s ends with an internal error", run.run_id, exc_info=error)
+        run.allocate()  # the error may have struck before its columns were made
         self.blame(run, error)
         run.is_stopping = True
         for attempt in list(run.in_flight.values()):
@@ -560,7 +575,7 @@ class Driver:
                 attempt.give_back()
         run.in_flight.clear()
         run.pending_saves = 0
-        self._outcomes.drop(run)
+        self.acknowledgements.drop(run)
         codes = run.state_codes
         for instance, code in enumerate(codes):
             if not code:

@@ -62,7 +62,12 @@ class Launcher:
         if held is None:
             return
         attempt = self._open_attempt(run, instance, executor, reason, held)
-        self._execute(run, attempt, task, program)
+        if run.options.durability is Durability.TASK:
+            run.recorder.event(attempt.started())
+            self._driver.acknowledgements.announce(run, attempt)
+        else:
+            self._announce_effect(run, attempt, task)
+            self.execute(run, attempt)
 
     def _may_start(self, run: LiveRun, instance: int, task: PlannedTask) -> bool:
         if instance in run.frontier.tainted or task.join in {
@@ -195,20 +200,22 @@ class Launcher:
                 run.recorder.event(
                     ResourceAllocated(instance=instance, pool=pool.name, units=units, time_ns=now)
                 )
-        must_precede = (
-            run.options.durability is Durability.TASK
-            or run.plan.tasks[instance].effects is Effects.EXTERNAL
-        )
-        if must_precede:
-            run.recorder.event(attempt.started())
-            if run.journal is not None and run.options.durability is not Durability.NONE:
-                run.journal.sync()
-        else:
-            run.recorder.started[instance] = attempt
         return attempt
 
-    def _execute(self, run: LiveRun, attempt: Attempt, task: PlannedTask, program: Program) -> None:
+    @staticmethod
+    def _announce_effect(run: LiveRun, attempt: Attempt, task: PlannedTask) -> None:
+        """Have the start of what must not happen twice on disk before it happens."""
+        if task.effects is not Effects.EXTERNAL:
+            run.recorder.started[attempt.instance] = attempt
+            return
+        run.recorder.event(attempt.started())
+        if run.journal is not None and run.options.durability is not Durability.NONE:
+            run.journal.sync()
+
+    def execute(self, run: LiveRun, attempt: Attempt) -> None:
+        """Begin the body of an open attempt, here or where its executor has it."""
         services, driver = self._driver.services, self._driver
+        task, program = run.plan.tasks[attempt.instance], run.programs[attempt.instance]
         if task.timeout_s is not None:
             due_ns = monotonic_ns() + to_ns(task.timeout_s)
             timer = driver.at(due_ns, run, lambda: self._time_out(run, attempt))

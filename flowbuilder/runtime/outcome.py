@@ -57,13 +57,10 @@ _EXECUTOR_NAMES = {kind: kind.value for kind in ExecutorKind}
 class Outcomes:
     """Turns completions into states and records, for one driver."""
 
-    __slots__ = ("_driver", "_held")
+    __slots__ = ("_driver",)
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._held: dict[LiveRun, list[tuple[int, bool]]] = {}
-        """Final instances whose successors wait until the journal has them (``durability:
-        task``)."""
 
     # -- completions -----------------------------------------------------------------------------
 
@@ -341,7 +338,7 @@ class Outcomes:
                 attempt = Attempt(run, instance, 1, run.plan.tasks[instance].executor, start)
                 self._save(run, attempt, Completion(attempt, start, end, run.values[instance]))
 
-    # -- durability ------------------------------------------------------------------------------
+    # -- finals ----------------------------------------------------------------------------------
 
     def _set_final(self, run: LiveRun, instance: int, state: TaskState) -> None:
         run.state_codes[instance] = _CODES[state]
@@ -350,44 +347,11 @@ class Outcomes:
             run.frontier.low += 1
         is_ok = state in {TaskState.SUCCEEDED, TaskState.CACHED}
         if run.options.durability is Durability.TASK:
-            self._held.setdefault(run, []).append((instance, is_ok))
-        else:
-            self._release(run, instance, is_ok=is_ok)
-
-    @staticmethod
-    def _release(run: LiveRun, instance: int, *, is_ok: bool) -> None:
+            self._driver.acknowledgements.owe(run)
         if run.frontier.degrees is None:
             run.frontier.rebuild()
         else:
             run.frontier.release(instance, is_ok=is_ok)
-
-    def is_holding(self, run: LiveRun) -> bool:
-        """Whether completions of the run wait to be acknowledged."""
-        return run in self._held
-
-    def drop(self, run: LiveRun) -> None:
-        """Forget what is held for a run that broke down."""
-        self._held.pop(run, None)
-
-    def acknowledge(self) -> set[LiveRun]:
-        """Commit held completions, all runs in one, then let their successors start; return the
-        runs touched.
-        """
-        if not self._held:
-            return set()
-        held, self._held = self._held, {}
-        is_synced = False
-        for run, finals in held.items():
-            if run.journal is not None and not is_synced:
-                try:
-                    run.journal.sync()
-                    is_synced = True
-                except Exception as error:
-                    self._driver.blame(run, error)
-                    self._driver.request_stop(run, "storage")
-            for instance, is_ok in finals:
-                self._release(run, instance, is_ok=is_ok)
-        return set(held)
 
     # -- records ---------------------------------------------------------------------------------
 

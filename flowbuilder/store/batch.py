@@ -36,7 +36,7 @@ class Batch:
     @property
     def size_bytes(self) -> int:
         """Bytes of the bodies, roughly what the log grows by."""
-        return sum(len(row.body) for row in self.rows) + 4096 * (1 + len(self.progress))
+        return sum(len(row.body) for row in self.rows) + 8192 + 512 * len(self.progress)
 
     def join(self, run: LiveRun) -> None:
         """Let a run take part; a second time changes nothing."""

@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 _MOST_RELAXED: Final = 512
 """Runs of a batch nobody waits for: thousands at once would hold memory and the interpreter."""
 
+_PATIENCE: Final = 4
+"""Intervals for which the flusher leaves the work to callers of `sync` that come anyway."""
+
 
 class GroupCommit:
     """The write side of a journal: one writer, one lock, one batch at a time.
@@ -55,6 +58,7 @@ class GroupCommit:
         """Why nothing may be written; empty if it may."""
         self._dirty: deque[LiveRun] = deque()
         self._dirty_since = 0.0
+        self._synced_at = 0.0
         self._streaming: dict[LiveRun, None] = {}
         self._doubt: Batch | None = None
         self._known_plans: set[str] = set()
@@ -73,10 +77,15 @@ class GroupCommit:
         """Say how much longer the flusher may leave the work to those who commit anyway.
 
         A batch takes everything that is listed, so nothing on the list is older than the list.
+        While callers of `sync` come often, they are given four times as long.
         """
         if self._streaming or not self._dirty:
             return 0.0
-        return self._dirty_since + interval_s - time.monotonic()
+        now = time.monotonic()
+        patience = _PATIENCE * interval_s
+        if now - self._synced_at > patience:
+            patience = interval_s
+        return self._dirty_since + patience - now
 
     def mark_dirty(self, run: LiveRun) -> None:
         """Put a run on the list of the next batch. Cheap, from any thread."""
@@ -103,6 +112,7 @@ class GroupCommit:
             # If a leader before us took the run and could write it, there is nothing left to do.
             if run.is_dirty or run.taken:
                 self._commit()
+            self._synced_at = time.monotonic()
             run.raise_failure()
         if self._streaming or self._dirty or self._checkpoints.is_urgent:
             self._wake_flusher()

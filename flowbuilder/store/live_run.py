@@ -94,6 +94,18 @@ class LiveRun(msgspec.Struct, eq=False, gc=False):
         """
         self.group.sync(self)
 
+    def confirm(self) -> None:
+        """Make sure that what was notified before another run's `sync` is on disk after it.
+
+        Raises
+        ------
+        StorageError
+            If a commit of this run's records failed.
+        """
+        if self.taken:
+            self.sync()  # its batch failed and was listed again
+        self.raise_failure()
+
     def close(self) -> None:
         """Write what is left without waiting, and forget the source."""
         self.group.close_run(self)

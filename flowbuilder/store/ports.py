@@ -67,6 +67,16 @@ class JournalRun(Protocol):
         """
         ...
 
+    def confirm(self) -> None:
+        """Make sure that what was notified before another run's `sync` is on disk after it.
+
+        Raises
+        ------
+        StorageError
+            If a commit of this run's records failed; once per failure.
+        """
+        ...
+
     def close(self) -> None:
         """Write what is left without waiting, and forget the source. The run's final state must
         have been recorded.

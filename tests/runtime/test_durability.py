@@ -43,6 +43,9 @@ class FakeJournal:
             self.syncs += 1
             self.on_disk.extend(self.source.take())
 
+    def confirm(self):
+        self.sync()
+
     def close(self):
         self.is_closed = True
         with self.lock:
@@ -166,7 +169,7 @@ def test_external_effect_does_not_happen_if_it_cannot_be_announced(bench, journa
     assert bench.engine.services.admission.cpu.used == 0
 
 
-@pytest.mark.parametrize("syncs", range(6))
+@pytest.mark.parametrize("syncs", range(4))
 def test_nothing_starts_after_the_journal_failed(bench, journal, syncs):
     journal.fail_after = syncs
     order = []
@@ -177,8 +180,8 @@ def test_nothing_starts_after_the_journal_failed(bench, journal, syncs):
 
     assert run.finished is RunState.FAILED
     assert isinstance(run.error, StorageError)
-    # Each task takes a sync before its start and one after its end.
-    assert order == list("abc")[: (syncs + 1) // 2]
+    # A sync covers the start of a task and the ends it waited for; the last one the run's end.
+    assert order == list("abc")[:syncs]
     assert set(run.counts()) <= {TaskState.SUCCEEDED, TaskState.CANCELLED}
 
 
@@ -252,3 +255,39 @@ def test_run_that_cannot_be_restored_is_let_go(bench, journal):
         )
 
     assert journal.is_closed
+
+
+def test_starts_that_are_ready_together_share_a_commit(bench, journal):
+    plan = plan_of(", ".join(f"root -> t{number} -> end" for number in range(50)))
+    inline = Program(function=lambda *_: None, code_key="short")
+    bench.engine.services.means.observe("short", 1_000)
+
+    run = bench.run(plan, {task.key: inline for task in plan.tasks}, durability=Durability.TASK)
+
+    assert run.finished is RunState.SUCCEEDED
+    assert set(run.counts()) == {TaskState.SUCCEEDED}
+    assert journal.syncs <= 6, "the root, all in the middle (in 5 ms or a little more), end, run"
+
+
+def test_cancel_reaches_attempts_whose_start_is_on_disk_before_their_bodies(bench, journal):
+    ran = []
+
+    def body():
+        if not ran:
+            threading.Thread(target=bench.engine.cancel, args=(run,)).start()
+            while not run.must_look:
+                threading.Event().wait(0.001)
+        ran.append(1)
+
+    plan = plan_of(", ".join(f"t{number}" for number in range(20)))
+    bench.engine.services.means.observe("short", 1_000)
+    program = Program(function=body, code_key="short")
+    run = bench.open(plan, {task.key: program for task in plan.tasks}, durability=Durability.TASK)
+
+    bench.engine.start(run)
+
+    assert run.wait(20)
+    assert run.finished is RunState.CANCELLED
+    assert len(ran) == 1
+    assert run.counts()[TaskState.CANCELLED] == 19
+    assert not [chunk for chunk in journal.on_disk if "did not stop" in getattr(chunk, "text", "")]
