@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flowbuilder.errors import FlowBuilderError, Location, Problem
     from flowbuilder.plugins.decorator import task_type
     from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
+    from flowbuilder.store.table_scan import TableScan
 
 __all__ = [
     "Finding",
@@ -34,6 +35,7 @@ __all__ = [
     "Location",
     "Problem",
     "Run",
+    "TableScan",
     "Task",
     "TaskCall",
     "TaskRun",
@@ -73,6 +75,7 @@ _HOMES = {
     "Location": "flowbuilder.errors",
     "Problem": "flowbuilder.errors",
     "Run": "flowbuilder.api.run",
+    "TableScan": "flowbuilder.store.table_scan",
     "Task": "flowbuilder.api.task_function",
     "TaskCall": "flowbuilder.plugins.task_type",
     "TaskRun": "flowbuilder.api.run",

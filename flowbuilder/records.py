@@ -202,7 +202,7 @@ class ArtifactStored(Event, kw_only=True, tag="artifact"):
     attempt: int
     name: str
     format: str
-    """``arrow``, ``npy``, ``msgpack``, ``bytes`` or ``pickle``."""
+    """``arrow``, ``npy``, ``parquet``, ``scan``, ``msgpack``, ``bytes`` or ``pickle``."""
     path: str
     """Relative to the store directory."""
     size_bytes: int

@@ -24,9 +24,12 @@ from flowbuilder.history.whole_journal import WholeJournal
 from flowbuilder.plugins.registry import Registry
 from flowbuilder.runtime.capture import slots, task_slot
 from flowbuilder.runtime.engine import Engine, EngineOptions
-from flowbuilder.runtime.machine import cpu_budget
+from flowbuilder.runtime.machine import cpu_budget, memory_limit_bytes
 from flowbuilder.runtime.services import ErrorReport
+from flowbuilder.runtime.transport_folder import sweep_transport
 from flowbuilder.store.artifact_opening import open_artifacts
+from flowbuilder.store.janitor import Swept, sweep_partial, sweep_scratch
+from flowbuilder.store.local_artifacts import LocalArtifactStore
 from flowbuilder.store.opening import open_store
 from flowbuilder.store.ports import ArtifactStore
 from flowbuilder.tasks.cache_site import CacheSite
@@ -41,6 +44,7 @@ __all__ = [
     "container_for",
     "forget_containers",
     "live_containers",
+    "memory_budget",
     "session_settings",
 ]
 
@@ -86,6 +90,10 @@ class ServiceContainer:
             max_bytes=settings.max_artifact_bytes,
             max_store_bytes=settings.max_store_bytes,
         )
+        self._is_alive = opened.owners.is_alive
+        self.swept = self.sweep()
+        """What killed processes had left when this one began."""
+        memory_bytes = memory_budget(settings)
         self.engine = Engine(
             self.journal,
             None if self.is_in_memory else self.artifacts,
@@ -95,6 +103,8 @@ class ServiceContainer:
                 scratch=scratch,
                 pools=settings.pools,
                 explain_error=_explain_error,
+                kept_bytes=memory_bytes // 2,
+                query_bytes=memory_bytes // 2,
             ),
         )
         self._registry: Registry | None = None
@@ -108,6 +118,14 @@ class ServiceContainer:
         self._endpoint_lock = threading.Lock()
         self._is_closed = False
         self.generation = _generation
+
+    def sweep(self) -> Swept:
+        """Remove what killed processes left in this store, and in shared memory."""
+        found = sweep_scratch(self._scratch(), self._is_alive)
+        found += sweep_transport(self._scratch())
+        if isinstance(self.artifacts, LocalArtifactStore):
+            found += sweep_partial(self.artifacts.folder)
+        return found
 
     def _scratch(self) -> Path:
         if self.is_in_memory:
@@ -235,6 +253,11 @@ class ServiceContainer:
                 self._cache.close()
         finally:
             self._owner.release()
+
+
+def memory_budget(settings: Settings) -> int:
+    """Give what outputs and queries may take in memory together; 0 if there is no limit."""
+    return settings.memory_limit or (memory_limit_bytes() or 0) * 3 // 4
 
 
 def container_for(flow_file: Path | None, data_dir: str | Path | None = None) -> ServiceContainer:

@@ -72,7 +72,13 @@ class LaunchPlan(msgspec.Struct, frozen=True, eq=False):
     def options(self, request: RunRequest) -> RunOptions:
         """Combine the request, the settings and the workflow into the options of a run."""
         # Runs in great number share one object; only secrets may change from run to run.
-        key = (request.durability, request.executor, request.cache, request.echo)
+        key = (
+            request.durability,
+            request.executor,
+            request.cache,
+            request.echo,
+            request.keeps_all,
+        )
         options = self.known_options.get(key)
         if options is None or self.workflow.spec.secrets:
             options = self.known_options[key] = self._make_options(request)
@@ -90,6 +96,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, eq=False):
             echo=request.echo,
             max_log_bytes=settings.max_log_bytes,
             uses_cache=request.cache,
+            keeps_all=request.keeps_all,
         )
 
     def header(self, params: Mapping[str, object], options: RunOptions) -> RunHeader:

@@ -190,7 +190,7 @@ def prepare_retry(
     saved = launch.container.journal.load_run(live.run_id)
     for instance, state in enumerate(saved.states):
         if state in _DONE and live.values[instance] is not NOT_SET:
-            saved.outputs[instance] = live.values[instance]
+            saved.outputs[instance] = live.value(instance)
     launch = _rebind(launch, functions or {})
     recovery = plan_recovery(
         launch.compiled.plan,

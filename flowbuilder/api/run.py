@@ -16,6 +16,7 @@ from flowbuilder.runtime.live_run import NOT_SET, LiveRun
 from flowbuilder.vocabulary import RunState, TaskState
 
 if TYPE_CHECKING:
+    from flowbuilder.api.copy_report import CopyReport
     from flowbuilder.api.launching import LaunchPlan
 
 __all__ = ["Run", "TaskRun"]
@@ -106,7 +107,7 @@ class Run:
         """
         live = self._live
         return {
-            live.plan.tasks[instance].key: live.values[instance]
+            live.plan.tasks[instance].key: live.value(instance)
             for instance in live.plan.outputs
             if live.values[instance] is not NOT_SET
         }
@@ -320,6 +321,16 @@ class Run:
         if seen.error:
             parts.append(seen.error)
         return "; ".join(parts)
+
+    def copies(self) -> CopyReport:
+        """Say what was copied on the way from task to task, how much, and why it had to be.
+
+        Every edge along which a value went has its line; one that copied nothing says how the value
+        was shared. ``print(run.copies())`` shows them.
+        """
+        from flowbuilder.api.copy_report import report_copies
+
+        return report_copies(self._live, self._launch.compiled)
 
     def timeline(self) -> str:
         """Draw when each task ran, as text."""

@@ -32,6 +32,9 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
         Whether kept outputs may be used; without, cached tasks run, and their outputs are kept.
     echo : bool
         Whether printed output also goes where it would have gone.
+    keeps_all : bool
+        Whether every output can be asked for afterwards; otherwise only those of the run itself,
+        and others may be dropped when memory is short and no task needs them any more.
     """
 
     to: Names = None
@@ -42,6 +45,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     base_run: str | None = None
     cache: bool = True
     echo: bool = True
+    keeps_all: bool = True
 
     @property
     def selection_key(self) -> object:

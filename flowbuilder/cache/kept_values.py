@@ -18,6 +18,7 @@ from flowbuilder.cache.entry import Entry
 from flowbuilder.cache.owned_memory import owned_memory
 from flowbuilder.errors import StorageError
 from flowbuilder.records import ABSENT, ArtifactStored
+from flowbuilder.store.janitor import PARTIAL_FOLDER, sweep_partial
 from flowbuilder.store.local_artifacts import LocalArtifactStore
 from flowbuilder.store.small_outputs import small_output
 
@@ -106,10 +107,10 @@ class KeptValues:
             Paths of the files of all entries.
         """
         names = {Path(path).parts[1] for path in used if len(Path(path).parts) == 3}
-        removed = 0
+        removed = sweep_partial(self._folder / _FOLDER).count
         with contextlib.suppress(OSError):
             for folder in (self._folder / _FOLDER).iterdir():
-                if folder.name in names:
+                if folder.name in names or folder.name == PARTIAL_FOLDER:
                     continue
                 if time.time() - folder.stat().st_mtime > _ORPHAN_AGE_S:
                     shutil.rmtree(folder, ignore_errors=True)

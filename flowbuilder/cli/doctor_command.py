@@ -142,6 +142,31 @@ def _journal(data_dir: Path | None) -> tuple[str, str]:
     return "ok", f"{kind}, " + ("runs are recorded" if newest else "no runs yet")
 
 
+def _leftovers(data_dir: Path | None) -> tuple[str, str]:
+    from flowbuilder.config import find_data_dir
+
+    if not find_data_dir(None, data_dir).exists():
+        return "ok", "none"
+    from flowbuilder.api.container import container_for
+
+    container = container_for(None, data_dir)
+    found = container.swept + container.sweep()
+    if not found.count:
+        return "ok", "none"
+    return "ok", f"removed {found.count} leftovers of killed processes ({found.size_bytes:,} bytes)"
+
+
+def _memory(data_dir: Path | None) -> tuple[str, str]:
+    from flowbuilder.api.container import memory_budget
+    from flowbuilder.config import load_settings
+
+    limit = memory_budget(load_settings(Path.cwd(), data_dir=data_dir))
+    if not limit:
+        return "info", "no limit: the system does not say how much there is; set memory_limit"
+    half = limit / 2 / 2**30
+    return "ok", f"{half:.1f} GiB for outputs, as much for queries; then files (memory_limit)"
+
+
 def _task_types(_data_dir: Path | None) -> tuple[str, str]:
     from flowbuilder.config import find_data_dir
     from flowbuilder.tasks import default_registry
@@ -163,5 +188,7 @@ _CHECKS: dict[str, Callable[[Path | None], tuple[str, str]]] = {
     "home": _home,
     "store": _store,
     "journal": _journal,
+    "leftovers": _leftovers,
+    "memory": _memory,
     "task types": _task_types,
 }

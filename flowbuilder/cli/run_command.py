@@ -102,6 +102,7 @@ def _open_run(arguments: argparse.Namespace) -> tuple[Run, ServiceContainer]:
         base_run=arguments.resume,
         cache=not arguments.no_cache,
         echo=False,
+        keeps_all=False,
     )
     return workflow.open_run(request, params), workflow.container()
 

@@ -59,6 +59,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Where tasks without ``executor:`` run.
     pools : mapping of str to int
         Units of each named pool.
+    memory_limit : int or None
+        Bytes that outputs and queries of this process may take in memory before they use files;
+        None means three quarters of what the machine allows.
     max_artifact_bytes : int
         Largest single output written to disk; larger ones are volatile.
     max_store_bytes : int
@@ -81,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy = Policy.LOCAL
     executor: ExecutorKind = ExecutorKind.AUTO
     pools: Mapping[str, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    memory_limit: int | None = None
     max_artifact_bytes: int = 4 * GIB
     max_store_bytes: int = 64 * GIB
     max_cache_bytes: int = 8 * GIB
@@ -98,6 +102,7 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "policy": choice_reader(Policy),
     "executor": choice_reader(ExecutorKind),
     "pools": read_pools,
+    "memory_limit": parse_size,
     "max_artifact_bytes": parse_size,
     "max_store_bytes": parse_size,
     "max_cache_bytes": parse_size,

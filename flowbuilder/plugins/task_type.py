@@ -45,6 +45,12 @@ class Finding(msgspec.Struct, frozen=True):
     severity: str = "error"
 
 
+def _system_temporary() -> Path:
+    import tempfile
+
+    return Path(tempfile.gettempdir())
+
+
 class TaskCall(msgspec.Struct, kw_only=True):
     """Everything one attempt may use.
 
@@ -63,6 +69,11 @@ class TaskCall(msgspec.Struct, kw_only=True):
         Where relative paths start: the folder of the workflow file.
     scratch : Path
         Folder for large captured output; make it before use.
+    temporary : Path
+        Folder for files that are of no use after this process; make it before use. What a killed
+        process leaves there is removed when the next one starts.
+    memory_bytes : int
+        About what a query may take in memory before it uses ``temporary``; 0 for no limit.
     policy : str
         ``local`` or ``restricted``.
     cancel : CancelToken
@@ -81,6 +92,9 @@ class TaskCall(msgspec.Struct, kw_only=True):
         is none, or more than one.
     is_confidential : bool
         Whether the task makes or reads an encrypted output: nothing of it may be written to files.
+    note_copy : callable
+        ``note_copy(name, size_bytes, reason)`` says that data of an input or upstream task had to
+        be copied; an empty name means the task's own output.
     captured_stdout : callable
         Gives what this attempt has printed so far, where output is captured by routing.
     """
@@ -97,6 +111,8 @@ class TaskCall(msgspec.Struct, kw_only=True):
     secrets: Mapping[str, str] = msgspec.field(default_factory=dict)
     directory: Path = msgspec.field(default_factory=Path.cwd)
     scratch: Path = msgspec.field(default_factory=Path.cwd)
+    temporary: Path = msgspec.field(default_factory=_system_temporary)
+    memory_bytes: int = 0
     policy: str = "local"
     cancel: CancelToken = msgspec.field(default_factory=CancelToken)
     timeout_s: float | None = None
@@ -104,6 +120,7 @@ class TaskCall(msgspec.Struct, kw_only=True):
     write: Callable[[str, str], None] = lambda _stream, _text: None
     locate: Callable[[tuple[str | int, ...], int], Location | None] = lambda _path, _line: None
     input_data: Callable[[], object] = lambda: None
+    note_copy: Callable[[str, int, str], None] = lambda _name, _size_bytes, _reason: None
     captured_stdout: Callable[[], str] = lambda: ""
 
 

@@ -29,6 +29,7 @@ from flowbuilder.runtime.executors.processes import ProcessExecutor
 from flowbuilder.runtime.executors.threads import ThreadExecutor
 from flowbuilder.runtime.live_run import LiveRun, RunOptions
 from flowbuilder.runtime.machine import memory_limit_bytes
+from flowbuilder.runtime.memory_keeper import MemoryKeeper
 from flowbuilder.runtime.services import ErrorReport, Services
 from flowbuilder.store import forks
 from flowbuilder.store.ports import ArtifactStore, Journal
@@ -58,6 +59,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     scratch: Path
     """Folder for spilled output and table hand-over."""
     pools: Mapping[str, int] = msgspec.field(default_factory=dict)
+    kept_bytes: int = 0
+    """What outputs may hold in memory before the least needed go into files; 0 for no limit."""
+    query_bytes: int = 0
+    """What queries may take in memory; 0 for no limit."""
     clock: Clock = msgspec.field(default_factory=SystemClock)
     explain_error: Callable[[BaseException, str], ErrorReport] = _plain_report
 
@@ -93,6 +98,12 @@ class Engine:
             artifacts=artifacts,
             explain_error=options.explain_error,
             forget=self._forget,
+        )
+        self.keeper = MemoryKeeper(
+            options.scratch,
+            options.engine_id,
+            limit_bytes=options.kept_bytes,
+            query_bytes=options.query_bytes,
         )
         self.live: dict[str, LiveRun] = {}
         """Runs that are not final, by id."""
@@ -180,7 +191,7 @@ class Engine:
             params,
             options,
             anchor=self.options.clock.anchor(),
-            scratch_root=self.options.scratch,
+            keeper=self.keeper,
         )
 
     def _created(
@@ -364,6 +375,7 @@ class Engine:
         self.services.threads.close()
         self.services.io.close()
         self.services.processes.close()
+        self.keeper.close()
 
 
 def _await_answer(

@@ -21,11 +21,14 @@ from flowbuilder.errors import FlowBuilderError, InternalError, TaskFailedError
 from flowbuilder.records import ABSENT, RunHeader
 from flowbuilder.runtime.bound_plan import BoundPlan
 from flowbuilder.runtime.capture import slots
+from flowbuilder.runtime.copies import Copy
 from flowbuilder.runtime.frontier import Frontier
 from flowbuilder.runtime.guards import find_guard
+from flowbuilder.runtime.memory_keeper import MemoryKeeper
 from flowbuilder.runtime.plan import ExecutionPlan
 from flowbuilder.runtime.program import NOT_SET, InputSlot, Program
 from flowbuilder.runtime.recorder import NO_RECORDER, Recorder
+from flowbuilder.runtime.watched_values import WatchedValue
 from flowbuilder.store.small_outputs import small_output
 from flowbuilder.vocabulary import (
     TASK_STATE_CODES,
@@ -99,6 +102,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_log_bytes: int = 16 << 20
     uses_cache: bool = True
     """Whether kept outputs of earlier runs may be used."""
+    keeps_all: bool = True
+    """Whether somebody may ask for any output afterwards, so that none is ever dropped."""
 
 
 EMPTY: Final[Mapping[Any, Any]] = MappingProxyType({})
@@ -124,7 +129,7 @@ class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
     params: Mapping[str, object]
     options: RunOptions
     anchor: Anchor
-    scratch_root: Path
+    keeper: MemoryKeeper
     start_ns: int
     recorder: Recorder
     frontier: Frontier
@@ -156,6 +161,8 @@ class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
     """Pool -> heap of (-rank, instance) that wait for units of it."""
 
     pending_saves: int = 0
+    copies: list[Copy] | tuple[()] = ()
+    """What hand-overs copied; most runs copy nothing."""
     timers: set[Timer] | None = None
     early: list[Callable[[Driver], LiveRun]] | tuple[()] = ()
     """Requests made before a driver took charge; it carries them out first."""
@@ -183,7 +190,7 @@ class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
         options: RunOptions,
         *,
         anchor: Anchor,
-        scratch_root: Path,
+        keeper: MemoryKeeper,
     ) -> LiveRun:
         """Make a run that has not begun."""
         return cls(
@@ -195,7 +202,7 @@ class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
             params=params,
             options=options,
             anchor=anchor,
-            scratch_root=scratch_root,
+            keeper=keeper,
             start_ns=anchor.monotonic_ns,
             recorder=Recorder(),
             frontier=bound.blank_frontier,
@@ -260,7 +267,17 @@ class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
     @property
     def scratch(self) -> Path:
         """Folder for spilled output of this run."""
-        return self.scratch_root / self.run_id
+        return self.keeper.scratch / self.run_id
+
+    @property
+    def temporary(self) -> Path:
+        """Folder for files that are of no use after this process."""
+        return self.keeper.folder
+
+    @property
+    def query_bytes(self) -> int:
+        """Memory a query may take; 0 for no limit."""
+        return self.keeper.query_bytes
 
     @property
     def policy(self) -> str:
@@ -292,6 +309,8 @@ class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
             If the task did not succeed, or its output was not kept.
         """
         value = self.values[instance]
+        if isinstance(value, WatchedValue):
+            return value.restore()
         if value is NOT_SET:
             key, state = self.plan.tasks[instance].key, self.state(instance)
             if instance in self.failures:
@@ -314,12 +333,33 @@ class LiveRun(msgspec.Struct, eq=False, weakref=True, kw_only=True):
         how it must be shared.
         """
         guard = find_guard(value.__class__)
-        if guard is not None:
-            self.guarded[instance] = guard
-            self.encoded[instance] = ABSENT
-        else:
-            self.encoded[instance] = small_output(value)
+        small = self.encoded[instance] = ABSENT if guard is not None else small_output(value)
+        if small is ABSENT:
+            guard = self.keeper.admit(self, instance, value, guard)
+            if guard is not None:
+                self.guarded[instance] = guard
         self.values[instance] = value
+        if self.keeper.is_over:
+            self._relieve_memory()
+
+    def _relieve_memory(self) -> None:
+        """Have files written until outputs fit into memory: before anything else starts, unless
+        other runs would wait for it.
+        """
+        driver = self.driver
+        if driver is not None and driver.is_shared:
+            keeper = self.keeper
+            driver.services.threads.call(lambda _worker: keeper.relieve())
+        else:
+            self.keeper.relieve()
+
+    def note_copy(self, source: int, target: int, size_bytes: int, reason: str) -> None:
+        """Remember that data was copied. Thread-safe."""
+        if isinstance(self.copies, tuple):
+            with _lists_lock:
+                if isinstance(self.copies, tuple):
+                    self.copies = []
+        self.copies.append(Copy(source, target, size_bytes, reason))
 
     def finish_segment(self, first: int, count: int, start_ns: int, ends_ns: list[int]) -> None:
         """Enter a static segment's results into the columns."""

@@ -103,6 +103,7 @@ class Outcomes:
             small: object = small_output(value)
         else:
             run.keep_output(instance, value)
+            run.keeper.learn(run.guarded.get(instance), done.end_ns - done.start_ns)
             small = run.encoded[instance]
         if run.plan.tasks[instance].encrypt:
             # Nothing of it rides in the record; `_save` asks whether it would have.
@@ -336,7 +337,8 @@ class Outcomes:
             if run.encoded.get(instance) is ABSENT:
                 _, start, end, _ = run.times_of(instance)
                 attempt = Attempt(run, instance, 1, run.plan.tasks[instance].executor, start)
-                self._save(run, attempt, Completion(attempt, start, end, run.values[instance]))
+                run.keeper.learn(run.guarded.get(instance), end - start)
+                self._save(run, attempt, Completion(attempt, start, end))
 
     # -- finals ----------------------------------------------------------------------------------
 

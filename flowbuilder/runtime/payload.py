@@ -33,10 +33,24 @@ class Payload:
         The pickle and its out-of-band buffers.
     paths : tuple of str
         Files it refers to.
+    tables : tuple of (object, int)
+        Tables and arrays that were set aside, each with the bytes written for it; zero for one
+        whose file has another name now.
     """
 
     parts: list[Part]
     paths: tuple[str, ...] = ()
+    tables: tuple[tuple[object, int], ...] = ()
+
+    @property
+    def pipe_bytes(self) -> int:
+        """Bytes that go through the pipe."""
+        return sum(memoryview(part).nbytes for part in self.parts)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes written to files."""
+        return sum(size for _, size in self.tables)
 
     def discard(self) -> None:
         """Remove the files, because the value has arrived or never will."""
@@ -113,6 +127,13 @@ class _Tables:
         self.refs[id(value)] = value, ref
         return import_table, (ref,)
 
+    def written(self) -> tuple[tuple[object, int], ...]:
+        return tuple(
+            (value, 0 if ref.is_link else ref.size_bytes)
+            for value, ref in self.refs.values()
+            if ref.path
+        )
+
     def paths(self) -> tuple[str, ...]:
         return tuple(ref.path for _, ref in self.refs.values() if ref.path)
 
@@ -142,7 +163,7 @@ def _dump(value: object, tables: _Tables) -> Payload:
     # What is defined in __main__ pickles by a name that means nothing to the receiver.
     if b"__main__" in data:
         return _dump_with_code(value, tables)
-    return Payload([data, *(buffer.raw() for buffer in buffers)], tables.paths())
+    return Payload([data, *(buffer.raw() for buffer in buffers)], tables.paths(), tables.written())
 
 
 def _dump_with_code(value: object, tables: _Tables) -> Payload:
@@ -155,4 +176,6 @@ def _dump_with_code(value: object, tables: _Tables) -> Payload:
     file = io.BytesIO()
     buffers: list[pickle.PickleBuffer] = []
     CodePickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
-    return Payload([file.getvalue(), *(buffer.raw() for buffer in buffers)], tables.paths())
+    return Payload(
+        [file.getvalue(), *(buffer.raw() for buffer in buffers)], tables.paths(), tables.written()
+    )

@@ -21,6 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from flowbuilder.errors import ExecutorError
+from flowbuilder.runtime.payload import Payload
 from flowbuilder.runtime.process_ticket import Outcome, Ticket
 from flowbuilder.runtime.program import RemoteCall
 from flowbuilder.runtime.transport_folder import MEMORY_ROOT, TransportFolder
@@ -84,6 +85,7 @@ class ProcessPool:
         *,
         done: Callable[[Outcome], None],
         write: Callable[[str, str], None],
+        sent: Callable[[Payload], None] | None = None,
     ) -> Ticket:
         """Queue a call.
 
@@ -97,6 +99,8 @@ class ProcessPool:
             ``write(stream, text)``, called with what the call prints, from Python or C, while it
             runs; all of it before ``done``. What a thread prints that an earlier call left behind
             in the same worker comes here too.
+        sent : callable, optional
+            Called with the arguments as they are sent, on a thread of the pool; must be quick.
 
         Returns
         -------
@@ -112,7 +116,7 @@ class ProcessPool:
         -----
         Costs microseconds: pickling and starting processes happen on the pool's threads.
         """
-        ticket = Ticket(call, done, write, self._withdraw)
+        ticket = Ticket(call, done, write, self._withdraw, sent)
         self._check_process()
         with self._condition:
             if self._is_closed:

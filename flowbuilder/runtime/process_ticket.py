@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from flowbuilder.errors import RunCancelledError
+from flowbuilder.runtime.payload import Payload
 from flowbuilder.runtime.program import RemoteCall
 
 __all__ = ["Outcome", "OutcomeKind", "Ticket"]
@@ -36,6 +37,8 @@ class Outcome:
         Exit status of a lost worker, negative for a signal.
     reason : str
         Why it was cancelled.
+    pipe_bytes, file_bytes : int
+        What of the value came through the pipe, and what was written to files for it.
     """
 
     kind: OutcomeKind
@@ -44,6 +47,8 @@ class Outcome:
     traceback: str = ""
     exit_code: int | None = None
     reason: str = ""
+    pipe_bytes: int = 0
+    file_bytes: int = 0
 
 
 class Killable(Protocol):
@@ -67,9 +72,21 @@ class Ticket:
         Gets (stream, text) of what the call prints.
     withdraw : callable
         Takes the ticket out of the queue and finishes it.
+    sent : callable, optional
+        Gets the arguments as they were sent.
     """
 
-    __slots__ = ("_done", "_lock", "_process", "_state", "_withdraw", "call", "reason", "write")
+    __slots__ = (
+        "_done",
+        "_lock",
+        "_process",
+        "_sent",
+        "_state",
+        "_withdraw",
+        "call",
+        "reason",
+        "write",
+    )
 
     def __init__(
         self,
@@ -77,12 +94,14 @@ class Ticket:
         done: Callable[[Outcome], None],
         write: Callable[[str, str], None],
         withdraw: Callable[[Ticket], None],
+        sent: Callable[[Payload], None] | None = None,
     ) -> None:
         self.call: RemoteCall | None = call
         self.write = write
         self.reason = ""
         self._done = done
         self._withdraw = withdraw
+        self._sent = sent
         self._lock = threading.Lock()
         self._state: Literal["queued", "running", "answered", "finished"] = "queued"
         self._process: Killable | None = None
@@ -130,6 +149,11 @@ class Ticket:
             if not self.reason:
                 self._state = "answered"
             return not self.reason
+
+    def note_sent(self, arguments: Payload) -> None:
+        """Tell whoever wants to know how the arguments travel."""
+        if self._sent is not None:
+            self._sent(arguments)
 
     def finish(self, outcome: Outcome) -> None:
         """Report the outcome; a second one is ignored."""

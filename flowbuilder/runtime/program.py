@@ -66,6 +66,16 @@ class RunScope(Protocol):
         ...
 
     @property
+    def temporary(self) -> Path:
+        """Folder for files that are of no use after this process; made by whoever writes."""
+        ...
+
+    @property
+    def query_bytes(self) -> int:
+        """Memory a query may take before it uses files; 0 for no limit."""
+        ...
+
+    @property
     def policy(self) -> str:
         """``local`` or ``restricted`` (no private network addresses, no files outside the
         project).
@@ -95,6 +105,12 @@ class RunScope(Protocol):
 
     def state(self, instance: int) -> str:
         """Give the state of an instance as text."""
+        ...
+
+    def note_copy(self, source: int, target: int, size_bytes: int, reason: str) -> None:
+        """Remember that data was copied on its way from an instance (-1: several) to another, or
+        to itself when its output was made.
+        """
         ...
 
 

@@ -13,6 +13,7 @@ one) is handed over by a hard link instead of a second copy.
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import mmap
 import os
@@ -65,6 +66,8 @@ class TableRef:
         A small table as an Arrow IPC file image, or the description belonging to ``buffers``.
     spans : tuple of (int, int)
         Offset and length of each buffer in the file, in bytes.
+    is_link : bool
+        Whether nothing was written: the file was there and has one more name.
     """
 
     kind: str
@@ -72,6 +75,7 @@ class TableRef:
     size_bytes: int
     data: bytes = b""
     spans: tuple[tuple[int, int], ...] = ()
+    is_link: bool = False
 
 
 def export_table(value: object, *folders: Path) -> TableRef | None:
@@ -115,13 +119,15 @@ def export_table(value: object, *folders: Path) -> TableRef | None:
     return None
 
 
-def import_table(ref: TableRef) -> object:
+def import_table(ref: TableRef, *, keep: bool = False) -> object:
     """Map what `export_table` wrote and give it the type it had.
 
     Parameters
     ----------
     ref : TableRef
-        As exported. Its file may be used once.
+        As exported.
+    keep : bool
+        Whether the file stays the caller's; otherwise it is used once and removed with the table.
 
     Returns
     -------
@@ -134,18 +140,19 @@ def import_table(ref: TableRef) -> object:
         If the file is gone.
     """
     if ref.kind == "buffers":
-        return _import_buffers(ref)
+        return _import_buffers(ref, keep=keep)
     import pyarrow as pa
 
     if not ref.path:
         return _as_kind(ref.kind, pa.ipc.open_file(pa.BufferReader(ref.data)))
-    path = _adopted(ref.path)
+    path = ref.path if keep else _adopted(ref.path)
     mapping = _map(path, mmap.ACCESS_READ)
     reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapping)))
     record_file(table_signature(reader.read_all()), path, mapping)
     # The mapping lives as long as any buffer in it, whichever library holds that; so does the name,
     # because a hand-over by link needs it.
-    weakref.finalize(mapping, _release_in, os.getpid(), path)
+    if not keep:
+        weakref.finalize(mapping, _release_in, os.getpid(), path)
     return _as_kind(ref.kind, reader)
 
 
@@ -182,12 +189,13 @@ def _export_arrow(kind: str, table: pa.Table, owner: object, folders: Sequence[P
         return _export_inline(kind, table)
     signature = table_signature(table)
     path = _link_somewhere(signature, folders)
+    is_link = path is not None
     if path is None:
         path = _write_somewhere(size, folders, ".arrow", lambda path: _write_ipc(table, path))
         # A polars frame can be changed in place while the file is on its way; Arrow cannot.
         if kind != "polars.DataFrame":
             record_file(signature, path, owner)
-    return TableRef(kind, path, Path(path).stat().st_size)
+    return TableRef(kind, path, Path(path).stat().st_size, is_link=is_link)
 
 
 def _export_batch(batch: pa.RecordBatch, folders: Sequence[Path]) -> TableRef:
@@ -220,7 +228,9 @@ def _export_inline(kind: str, table: pa.Table) -> TableRef:
 def _export_buffers(value: object, folders: Sequence[Path]) -> TableRef | None:
     """Write the raw buffers of an array or frame; None if they are few enough for the pipe."""
     found: list[pickle.PickleBuffer] = []
-    description = pickle.dumps(value, protocol=5, buffer_callback=found.append)
+    sink = io.BytesIO()
+    _BufferPickler(sink, protocol=5, buffer_callback=found.append).dump(value)
+    description = sink.getvalue()
     buffers = [buffer.raw() for buffer in found]
     spans: list[tuple[int, int]] = []
     end = 0
@@ -236,14 +246,30 @@ def _export_buffers(value: object, folders: Sequence[Path]) -> TableRef | None:
     return TableRef("buffers", path, end, description, tuple(spans))
 
 
-def _import_buffers(ref: TableRef) -> object:
+class _BufferPickler(pickle.Pickler):
+    """Takes the buffers of arrays of times too, which NumPy itself copies into the pickle."""
+
+    def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        is_array = kind.__name__ == "ndarray" and kind.__module__ == "numpy"
+        if is_array and value.dtype.kind in "mM" and value.flags.forc and value.size:
+            return _as_times, (value.view("i8"), value.dtype)
+        return NotImplemented
+
+
+def _as_times(numbers: Any, dtype: object) -> object:
+    return numbers.view(dtype)
+
+
+def _import_buffers(ref: TableRef, *, keep: bool) -> object:
     # Copy-on-write pages: the receiver may change its array without touching the file. Where the
     # system counts such pages against its memory and refuses, a read-only mapping must do.
     try:
         mapping = _map(ref.path, mmap.ACCESS_COPY)
     except OSError:
         mapping = _map(ref.path, mmap.ACCESS_READ)
-    release(ref.path)
+    if not keep:
+        release(ref.path)
     view = memoryview(mapping)
     parts = [view[start : start + length] for start, length in ref.spans]
     return pickle.loads(ref.data, buffers=parts)

@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flowbuilder.runtime.machine import boot_id, process_start_time
+from flowbuilder.store.janitor import Swept, folder_bytes
 
-__all__ = ["MEMORY_ROOT", "TransportFolder"]
+__all__ = ["MEMORY_ROOT", "TransportFolder", "sweep_transport"]
 
 MEMORY_ROOT = Path("/dev/shm")  # noqa: S108 - files go into a 0700 folder of our own
 _PREFIX = "flowbuilder-transport-"
@@ -43,8 +44,7 @@ class TransportFolder:
     def __init__(self, scratch: Path, *, memory_root: Path = MEMORY_ROOT) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         roots = [root for root in (memory_root, scratch) if os.access(root, os.W_OK)]
-        for root in roots:
-            _sweep(root)
+        sweep_transport(*roots)
         self._pid = os.getpid()
         name = f"{_PREFIX}{_machine_tag()}-{self._pid}-{_start_tag()}-{next(_numbers)}"
         self._places = tuple(root / name for root in roots)
@@ -83,15 +83,25 @@ def remove_folder(folder: Path) -> None:
         folder.rmdir()
 
 
-def _sweep(root: Path) -> None:
-    """Remove folders of owners that are certainly dead: same host and boot, no such process."""
+def sweep_transport(*roots: Path) -> Swept:
+    """Remove folders of owners that are certainly dead: same host and boot, no such process.
+
+    Parameters
+    ----------
+    *roots : Path
+        Where they are, beside shared memory.
+    """
+    found = Swept()
     mine = _machine_tag()
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(root):
-            if entry.name.startswith(_PREFIX) and _is_mine(entry):
-                machine, _, owner = entry.name.removeprefix(_PREFIX).partition("-")
-                if _is_dead(machine, owner, mine):
-                    remove_folder(Path(entry.path))
+    for root in {MEMORY_ROOT, *roots}:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(root):
+                if entry.name.startswith(_PREFIX) and _is_mine(entry):
+                    machine, _, owner = entry.name.removeprefix(_PREFIX).partition("-")
+                    if _is_dead(machine, owner, mine):
+                        found += Swept(1, folder_bytes(Path(entry.path)))
+                        remove_folder(Path(entry.path))
+    return found
 
 
 def _is_mine(entry: os.DirEntry[str]) -> bool:

@@ -117,7 +117,7 @@ class _Worker:
             )
             # Where pickling failed says nothing about the task.
             return _failure(error.with_traceback(None), context), Payload([])
-        return Reply(is_ok=True), payload
+        return Reply(is_ok=True, file_bytes=payload.file_bytes), payload
 
     def _prepare(self, request: Request) -> None:
         if request.sys_path is not None:

@@ -82,6 +82,8 @@ class Reply:
         Whether ``message`` is a whole sentence of ours that mentions the exception.
     error : bytes
         The exception pickled; empty if it cannot be.
+    file_bytes : int
+        What the worker wrote to files for the value.
     """
 
     is_ok: bool
@@ -91,3 +93,4 @@ class Reply:
     traceback: str = ""
     is_described: bool = False
     error: bytes = b""
+    file_bytes: int = 0

@@ -128,6 +128,7 @@ class WorkerSlot:
             raise
         except Exception as error:
             return _unsendable(call, "an argument", error)
+        ticket.note_sent(arguments)
         try:
             return self._ask(worker, function, call, arguments, ticket)
         finally:
@@ -157,7 +158,9 @@ class WorkerSlot:
         if not reply.is_ok:
             return Outcome(kind="error", error=_rebuild(reply), traceback=reply.traceback)
         try:
-            return Outcome(kind="ok", value=load_payload(parts, adopt=True))
+            size = sum(len(part) for part in parts)
+            value = load_payload(parts, adopt=True)
+            return Outcome(kind="ok", value=value, pipe_bytes=size, file_bytes=reply.file_bytes)
         except Exception as error:
             return _unsendable(call, "the result", error)
 

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from flowbuilder.store.file_locks import LocksUnsupportedError, try_lock
+
 __all__ = [
     "DIGEST_BYTES",
     "ByteSink",
@@ -109,7 +111,13 @@ class DigestWriter(ByteSink):
         return self._hash.hexdigest()
 
 
-def write_file(path: Path, max_bytes: int, fill: Callable[[DigestWriter], None]) -> Written:
+def write_file(
+    path: Path,
+    max_bytes: int,
+    fill: Callable[[DigestWriter], None],
+    *,
+    partial: Path | None = None,
+) -> Written:
     """Make a file appear complete and on disk, or not at all.
 
     Parameters
@@ -120,6 +128,9 @@ def write_file(path: Path, max_bytes: int, fill: Callable[[DigestWriter], None])
         Largest size.
     fill : callable
         Writes the content.
+    partial : Path, optional
+        Folder on the same file system where it is until it is complete, locked, so that it can be
+        told from what a killed process left (`flowbuilder.store.janitor`).
 
     Raises
     ------
@@ -128,23 +139,35 @@ def write_file(path: Path, max_bytes: int, fill: Callable[[DigestWriter], None])
     OSError
         If it cannot be written. What ``fill`` raises passes through.
     """
+    folder = path.parent if partial is None else partial
     _make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    _make_folder(folder)
+    temporary = folder / f".{path.name}.{os.urandom(6).hex()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        try:
-            writer = DigestWriter(descriptor, max_bytes)
-            fill(writer)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        writer = DigestWriter(descriptor, max_bytes)
+        with suppress(LocksUnsupportedError):
+            try_lock(descriptor)
+        fill(writer)
+        os.fsync(descriptor)
+        if os.name == "nt":  # which renames no open file
+            descriptor = _closed(descriptor)
         temporary.replace(path)
     except BaseException:
+        descriptor = _closed(descriptor)
         with suppress(OSError):
             temporary.unlink()
         raise
+    finally:
+        _closed(descriptor)
     _sync_folder(path.parent)
     return Written(writer.size_bytes, writer.digest)
+
+
+def _closed(descriptor: int) -> int:
+    if descriptor >= 0:
+        os.close(descriptor)
+    return -1
 
 
 def digest_of(path: Path) -> str:

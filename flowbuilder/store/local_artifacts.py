@@ -21,6 +21,7 @@ from flowbuilder.store.artifact_files import (
     digest_of,
     write_file,
 )
+from flowbuilder.store.janitor import PARTIAL_FOLDER
 from flowbuilder.store.sealing import CIPHER, encryption_key, seal, unseal
 from flowbuilder.store.value_forms import ValueForm, find_form, read_value
 
@@ -117,7 +118,12 @@ class LocalArtifactStore:
             seal(sink, encryption_key(create=True), _binding(artifact), form.write)
 
         fill = write_sealed if artifact.cipher else form.write
-        written = write_file(self._data_dir / artifact.path, self._max_bytes, fill)
+        written = write_file(
+            self._data_dir / artifact.path,
+            self._max_bytes,
+            fill,
+            partial=self.folder / PARTIAL_FOLDER,
+        )
         if self._stored_bytes >= 0:
             self._stored_bytes += written.size_bytes
         artifact.size_bytes, artifact.digest = written.size_bytes, written.digest
@@ -152,6 +158,11 @@ class LocalArtifactStore:
         """Delete all files of a run. Values that are mapped from them stay valid."""
         shutil.rmtree(self._folder_of(run_id), ignore_errors=True)
         self._stored_bytes = -1
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are, a folder for each run."""
+        return self._data_dir / _FOLDER
 
     def size_bytes(self) -> int:
         """Add up the sizes of all stored files."""

@@ -12,6 +12,7 @@ import msgspec
 from flowbuilder.errors import ConfigurationError, StorageError
 from flowbuilder.store.artifact_files import ByteSink
 from flowbuilder.store.small_outputs import is_exact
+from flowbuilder.store.table_scan import ScanFiles, TableScan
 from flowbuilder.store.tables import load_table, table_writer
 
 __all__ = ["ValueForm", "find_form", "read_value"]
@@ -19,6 +20,9 @@ __all__ = ["ValueForm", "find_form", "read_value"]
 _BYTES: Final = "bytes"
 _MSGPACK: Final = "msgpack"
 _PICKLE: Final = "pickle"
+_SCAN: Final = "scan"
+_SCAN_TYPE: Final = "flowbuilder.TableScan"
+_PART_BYTES: Final = 1 << 20
 _SUFFIXES: Final = {_BYTES: "bin"}
 _log = logging.getLogger(__name__)
 
@@ -27,7 +31,7 @@ class ValueForm(NamedTuple):
     """How to write one value."""
 
     format: str
-    """``arrow``, ``npy``, ``bytes``, ``msgpack`` or ``pickle``."""
+    """``arrow``, ``npy``, ``parquet``, ``scan``, ``bytes``, ``msgpack`` or ``pickle``."""
     type_name: str
     num_rows: int
     """-1 if it has none."""
@@ -44,6 +48,8 @@ class ValueForm(NamedTuple):
 
 def find_form(value: object) -> ValueForm | None:
     """Find how to write a value; None if it is used up by use, or there is no key to sign it."""
+    if type(value) is TableScan:
+        return _scan_form(value)
     table = table_writer(value)
     if table is not None:
         return ValueForm(
@@ -56,6 +62,21 @@ def find_form(value: object) -> ValueForm | None:
         encoded = msgspec.msgpack.encode(value)
         return ValueForm(_MSGPACK, type_name, -1, len(encoded), _writing(encoded))
     return _pickle_form(value, type_name)
+
+
+def _scan_form(scan: TableScan) -> ValueForm:
+    """Copy the file of a scan that a task made; of one that was found, keep where it is."""
+    if not scan.is_owner:
+        data = msgspec.msgpack.encode(scan.files)
+        return ValueForm(_SCAN, _SCAN_TYPE, -1, len(data), _writing(data))
+
+    def write(sink: ByteSink) -> None:
+        scan.check()
+        with Path(scan.files.paths[0]).open("rb") as file:
+            while part := file.read(_PART_BYTES):
+                sink.write(part)
+
+    return ValueForm(scan.files.format, _SCAN_TYPE, scan.num_rows, scan.size_bytes, write)
 
 
 def _writing(data: bytes) -> Callable[[ByteSink], None]:
@@ -100,6 +121,8 @@ def read_value(
     Exception
         Whatever a library raises for bytes it cannot read.
     """
+    if type_name == _SCAN_TYPE:
+        return _read_scan(source, file_format)
     if file_format not in {_BYTES, _MSGPACK, _PICKLE}:
         return load_table(source, file_format, type_name)
     content = source.read_bytes() if isinstance(source, Path) else source
@@ -111,6 +134,15 @@ def read_value(
     from flowbuilder.store.signing import signing_key
 
     return load_pickle(content, signing_key(create=False), name)
+
+
+def _read_scan(source: Path | memoryview, file_format: str) -> TableScan:
+    if file_format == _SCAN:
+        data = source.read_bytes() if isinstance(source, Path) else source
+        return TableScan(msgspec.msgpack.decode(data, type=ScanFiles))
+    if isinstance(source, Path):
+        return TableScan.of([source], file_format)
+    raise ValueError("a table on disk cannot be read from memory")
 
 
 def _type_name(value: object) -> str:

@@ -152,7 +152,8 @@ class _ImaginedRun:
     run_id = "(the run that would start)"  # no kept output depends on it: ids never repeat
     started_ns = 0
     policy = "local"
-    scratch = Path()
+    scratch = temporary = Path()
+    query_bytes = 0
     redact = None
     uses_cache = True
 
@@ -168,6 +169,9 @@ class _ImaginedRun:
         if load is None:
             _refuse(f"it depends on the output of {self._keys[instance]!r}")
         return load()
+
+    def note_copy(self, source: int, target: int, size_bytes: int, reason: str) -> None:
+        """Do nothing: nothing runs."""
 
     def state(self, instance: int) -> str:
         """Give the state a kept entry means."""

@@ -18,7 +18,7 @@ from flowbuilder.tasks.file_formats import FileFormat, split_compression
 from flowbuilder.tasks.file_places import near_names
 from flowbuilder.tasks.tables import require
 
-__all__ = ["read_json", "read_payload", "read_table"]
+__all__ = ["check_columns", "read_json", "read_payload", "read_table"]
 
 _DECIMAL = re.compile(r"decimal\((\d+),\s*(\d+)\)")
 _JSON_BLOCK_BYTES = 1 << 24
@@ -223,7 +223,7 @@ def _read_jsonl(file: Path, columns: Sequence[str] | None, options: Mapping[str,
 def _read_parquet(file: Path, columns: Sequence[str] | None, options: Mapping[str, Any]) -> Any:
     del options
     source = require("pyarrow.parquet", "reading parquet").ParquetFile(file, memory_map=True)
-    _check_columns(columns or (), source.schema_arrow.names, file)
+    check_columns(columns or (), source.schema_arrow.names, file)
     return source.read(columns=None if columns is None else list(columns))
 
 
@@ -251,11 +251,18 @@ _READERS: dict[FileFormat, Callable[[Path, Sequence[str] | None, Mapping[str, An
 
 
 def _pick(table: Any, columns: Sequence[str], file: Path) -> Any:
-    _check_columns(columns, table.column_names, file)
+    check_columns(columns, table.column_names, file)
     return table.select(list(columns))
 
 
-def _check_columns(columns: Iterable[str], known: Sequence[str], file: Path) -> None:
+def check_columns(columns: Iterable[str], known: Sequence[str], file: Path) -> None:
+    """Make sure that a file has columns.
+
+    Raises
+    ------
+    FlowBuilderError
+        At the first it does not have, with what may have been meant.
+    """
     for column in columns:
         if column not in known:
             raise FlowBuilderError(

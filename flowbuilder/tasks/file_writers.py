@@ -118,9 +118,7 @@ def write_table(
 
 def _write_csv(pa: Any, table: Any, path: Path, options: Mapping[str, Any], compress: bool) -> None:
     csv = require("pyarrow.csv", "writing csv")
-    table = _flat(pa, table)
-    if options.get("escape_formulas"):
-        table = _escaped(pa, table)
+    table = csv_table(pa, table, options)
     write_options = csv.WriteOptions(
         include_header=options.get("header", True), delimiter=options.get("delimiter", ",")
     )
@@ -130,6 +128,18 @@ def _write_csv(pa: Any, table: Any, path: Path, options: Mapping[str, Any], comp
     sink = pa.BufferOutputStream()
     csv.write_csv(table, sink, write_options)
     _store(sink.getvalue().to_pybytes(), path, compress=True)
+
+
+def csv_table(pa: Any, table: Any, options: Mapping[str, Any]) -> Any:
+    """Give a table as the CSV writer can show it, formulas marked if ``options`` ask for it.
+
+    Raises
+    ------
+    FlowBuilderError
+        If CSV cannot hold a column.
+    """
+    table = _flat(pa, table)
+    return _escaped(pa, table) if options.get("escape_formulas") else table
 
 
 def _flat(pa: Any, table: Any) -> Any:
@@ -209,7 +219,12 @@ def _write_jsonl(
     del pa, options
     with gzip.GzipFile(path, "wb", mtime=0) if compress else path.open("wb") as file:
         for batch in table.to_batches(max_chunksize=10_000):
-            file.write(b"".join(_json(row) + b"\n" for row in batch.to_pylist()))
+            file.write(json_lines(batch))
+
+
+def json_lines(batch: Any) -> bytes:
+    """Give the rows of a record batch as JSON, a line each."""
+    return b"".join(_json(row) + b"\n" for row in batch.to_pylist())
 
 
 def _write_parquet(
@@ -248,7 +263,7 @@ def write_parts(
 
     Parameters
     ----------
-    table : pyarrow.Table
+    table : pyarrow.Table or pyarrow.dataset.Dataset
         The rows.
     folder : Path
         An empty folder.
@@ -265,8 +280,8 @@ def write_parts(
     pa = require("pyarrow", "writing parquet")
     dataset = require("pyarrow.dataset", "writing parquet")
     for name in partition_by:
-        if name not in table.column_names:
-            hint = near_names(name, table.column_names)
+        if name not in table.schema.names:
+            hint = near_names(name, table.schema.names)
             raise FlowBuilderError(f"the table has no column {name!r} to partition by", hint=hint)
     schema = pa.schema([table.schema.field(name) for name in partition_by])
     parquet_format = dataset.ParquetFileFormat()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from flowbuilder.compile.expansion import CompiledWorkflow, EdgeKind, FlatTask, Role
@@ -99,6 +100,8 @@ class PreparedTask:
             secrets=SecretValues(self._workflow.secrets),
             directory=self.directory,
             scratch=run.scratch,
+            temporary=run.temporary,
+            memory_bytes=run.query_bytes,
             policy=run.policy,
             cancel=context.cancel,
             timeout_s=context.timeout_s,
@@ -106,6 +109,7 @@ class PreparedTask:
             write=context.write,
             locate=self.locate_line,
             input_data=lambda: self._input_data(run),
+            note_copy=partial(self._note_copy, context),
             captured_stdout=context.captured_stdout,
         )
 
@@ -225,6 +229,12 @@ class PreparedTask:
             for edge in self.flat.edges
             if tasks[edge.parent].role is not Role.ENTER and instances[edge.parent] >= 0
         }
+
+    def _note_copy(self, context: AttemptContext, name: str, size_bytes: int, reason: str) -> None:
+        selector = self.flat.spec.inputs.get(name)
+        task = name if selector is None else selector.task
+        source = self._parents.get(task, -1) if name else context.instance
+        context.run.note_copy(source, context.instance, size_bytes, reason)
 
     def _reads_encrypted(self) -> bool:
         planned, instances = self._compiled.plan.tasks, self._compiled.instances

@@ -7,13 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from msgspec.structs import replace
+
 from flowbuilder.cache.subject import Subject
 from flowbuilder.errors import FlowBuilderError
 from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
-from flowbuilder.tasks.file_formats import TABLE_FORMATS, FileFormat, file_format, known_suffix
+from flowbuilder.store.table_scan import TableScan
+from flowbuilder.tasks.file_formats import (
+    TABLE_FORMATS,
+    FileFormat,
+    file_format,
+    known_suffix,
+    split_compression,
+)
 from flowbuilder.tasks.file_places import find_files, package_folder, resolve_path
-from flowbuilder.tasks.file_readers import read_json, read_payload, read_table
-from flowbuilder.tasks.tables import from_arrow, to_arrow
+from flowbuilder.tasks.file_readers import check_columns, read_json, read_payload, read_table
+from flowbuilder.tasks.tables import from_arrow, require, to_arrow
 from flowbuilder.vocabulary import Effects
 
 __all__ = ["ReadTask"]
@@ -78,9 +87,10 @@ class ReadTask(TaskType):
                 "description": "Columns to read, in this order.",
             },
             "output": {
-                "enum": ["auto", "arrow", "polars", "pandas", "rows"],
+                "enum": ["auto", "arrow", "polars", "pandas", "scan", "rows"],
                 "default": "auto",
-                "description": "Type of a table; auto is arrow, and plain values for JSON.",
+                "description": "Type of a table; auto is arrow, and plain values for JSON; scan "
+                "leaves Parquet and Arrow files where they are.",
             },
             "options": {
                 "type": "object",
@@ -166,6 +176,8 @@ def _read(files: Sequence[Path], place: Path, call: TaskCall) -> object:
         value = next(iter(values.values())) if place.is_file() else values
         return value if output == "auto" else from_arrow(to_arrow(value, place.name), output)
     columns, options = config.get("columns"), config.get("options")
+    if output == "scan":
+        return _scan(files, kind, place, columns)
     table = read_table(
         files,
         kind,
@@ -174,6 +186,37 @@ def _read(files: Sequence[Path], place: Path, call: TaskCall) -> object:
         partitions=place if place.is_dir() else None,
     )
     return from_arrow(table, output)
+
+
+def _scan(files: Sequence[Path], kind: FileFormat, place: Path, columns: object) -> TableScan:
+    """Leave a table in its files; nothing but their footers is read."""
+    pa = require("pyarrow", "output: scan")
+    _check_scannable(files, kind)
+    labelled = place.is_dir() and any("=" in part for part in files[0].relative_to(place).parts)
+    scan = TableScan.of(files, str(kind), root=place if labelled else None)
+    try:
+        known = scan.schema.names
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise FlowBuilderError(f"{place.name!r} could not be read as {kind}: {reason}") from error
+    if not isinstance(columns, Sequence):
+        return scan
+    check_columns(columns, known, files[0])
+    return TableScan(replace(scan.files, columns=tuple(columns)))
+
+
+def _check_scannable(files: Sequence[Path], kind: FileFormat) -> None:
+    if kind not in {FileFormat.PARQUET, FileFormat.ARROW}:
+        raise FlowBuilderError(
+            f"expected Parquet or Arrow files for `output: scan`, found {kind}",
+            hint="use a sql task: select * from read_csv('...'), with `output: scan`",
+        )
+    packed = [file.name for file in files if split_compression(file.name)[1]]
+    if packed:
+        raise FlowBuilderError(
+            f"expected files that are not compressed as a whole, found {packed[0]!r}",
+            hint="unpack it first",
+        )
 
 
 def _value(file: Path, kind: FileFormat) -> object:

@@ -15,11 +15,13 @@ from flowbuilder.errors import FlowBuilderError, TaskFailedError
 from flowbuilder.model import Cache
 from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
 from flowbuilder.runtime.cancel import CancelToken
-from flowbuilder.tasks.sql_database import open_cursor
+from flowbuilder.tasks.sql_database import SqlPlace, open_cursor
 from flowbuilder.tasks.sql_files import reads_files
+from flowbuilder.tasks.sql_inputs import offer, read_inputs
 from flowbuilder.tasks.sql_names import SqlOutline, sql_outline
+from flowbuilder.tasks.sql_results import scan_of, table_of
 from flowbuilder.tasks.sql_tokens import sql_tokens
-from flowbuilder.tasks.tables import from_arrow, require, to_arrow
+from flowbuilder.tasks.tables import from_arrow, require
 from flowbuilder.vocabulary import Effects
 
 __all__ = ["SqlTask"]
@@ -64,10 +66,11 @@ class SqlTask(TaskType):
                 "description": "Values for $name in the query; never pasted into the text.",
             },
             "output": {
-                "enum": ["arrow", "polars", "pandas", "rows", "value"],
+                "enum": ["arrow", "polars", "pandas", "scan", "rows", "value"],
                 "default": "arrow",
-                "description": "Type of the result: a table of some library, a list of dicts, "
-                "or the only cell of the only row.",
+                "description": "Type of the result: a table of some library, a table on disk "
+                "(for results larger than memory), a list of dicts, or the only cell of the only "
+                "row.",
             },
         },
     }
@@ -133,20 +136,24 @@ class SqlTask(TaskType):
         duckdb = require("duckdb", "a sql task")
         require("pyarrow", "a sql task")
         query, output = _text(call.config), str(call.config.get("output", "arrow"))
+        _check_output(call, output)
         outline = _outline(query)
-        tables = _mentioned_tables(call, outline)
+        tables = read_inputs(call, outline.tables)
         is_private = outline.statements != 1 or not outline.ends_in_query
         try:
             with (
-                open_cursor(call.policy, is_private=is_private) as cursor,
+                open_cursor(_place(call, output), is_private=is_private) as cursor,
                 _interrupted_by(call.cancel, cursor),
             ):
-                table = _execute(cursor, query, call, tables)
+                give = _execute(cursor, query, call, tables)
+                result = scan_of(give, call) if output == "scan" else table_of(give, call)
         except duckdb.Error as error:
             call.cancel.raise_if_cancelled()
             raise _failure(error, call, tables) from error
         call.cancel.raise_if_cancelled()
-        return _only_value(table) if output == "value" else from_arrow(table, output)
+        if output == "scan":
+            return result
+        return _only_value(result) if output == "value" else from_arrow(result, output)
 
 
 def _text(config: Mapping[str, object]) -> str:
@@ -188,37 +195,30 @@ def _argument_findings(outline: SqlOutline, args: Mapping[str, object]) -> Itera
             )
 
 
-def _mentioned_tables(call: TaskCall, outline: SqlOutline) -> dict[str, Any]:
-    """Convert what the query mentions: ports before tasks, in any case, as SQL compares."""
-    mentioned = {name.casefold() for name in outline.tables}
-    found: dict[str, tuple[str, object]] = {}
-    for source in (call.upstream, call.inputs):
-        found.update({name.casefold(): (name, value) for name, value in source.items()})
-    return {
-        name: _readable(to_arrow(value, name))
-        for folded, (name, value) in found.items()
-        if folded in mentioned
-    }
+def _check_output(call: TaskCall, output: str) -> None:
+    if output == "scan" and call.is_confidential:
+        raise TaskFailedError(
+            "expected no `output: scan` where encrypted outputs are made or read: a table on disk"
+            " cannot be encrypted",
+            location=call.locate(("output",), 1),
+            task=call.name,
+            hint="use `output: arrow`, or aggregate until it fits into memory",
+        )
 
 
-def _readable(table: Any) -> Any:
-    """Cast the two Arrow types DuckDB cannot read; both casts are exact or fail."""
-    pa = require("pyarrow", "a sql task")
-    for index, column in enumerate(table.schema):
-        target = None
-        if pa.types.is_float16(column.type):
-            target = pa.float32()
-        elif pa.types.is_decimal256(column.type):
-            target = pa.decimal128(38, column.type.scale)
-        if target is not None:
-            values = table.column(index).cast(target)
-            table = table.set_column(index, column.with_type(target), values)
-    return table
+def _place(call: TaskCall, output: str) -> SqlPlace:
+    return SqlPlace(
+        call.policy,
+        "" if call.is_confidential else str(call.temporary / "sql"),
+        call.memory_bytes,
+        output == "polars",
+    )
 
 
 def _execute(cursor: Any, query: str, call: TaskCall, tables: Mapping[str, Any]) -> Any:
+    """Run all statements but the last; give a function that makes the relation of that."""
     for name, table in tables.items():
-        cursor.register(name, table)
+        offer(cursor, name, table, call.policy)
     if call.policy != "restricted" and "'" in query and "," not in str(call.directory):
         cursor.execute("SET SESSION file_search_path = $path", {"path": str(call.directory)})
     args = call.config.get("args") or {}
@@ -226,26 +226,12 @@ def _execute(cursor: Any, query: str, call: TaskCall, tables: Mapping[str, Any])
     *before, last = cursor.extract_statements(query)
     for statement in before:
         cursor.execute(statement, _bound(statement, args))
-    relation = cursor.sql(last, params=_bound(last, args))
-    return _narrow(relation) if relation is not None else None
+    return lambda: cursor.sql(last, params=_bound(last, args))
 
 
 def _bound(statement: Any, args: Mapping[str, object]) -> dict[str, object] | None:
     """DuckDB refuses parameters a statement does not name."""
     return {name: args[name] for name in statement.named_parameters if name in args} or None
-
-
-def _narrow(relation: Any) -> Any:
-    """Read the rows; 128-bit integers (sums, in DuckDB) become 64-bit ones if all fit."""
-    pa = require("pyarrow", "a sql task")
-    types = [str(kind) for kind in relation.types]
-    table = relation.to_arrow_table()
-    for index, kind in enumerate(types):
-        if kind == "HUGEINT":
-            with contextlib.suppress(pa.ArrowInvalid):
-                values = table.column(index).cast(pa.int64())
-                table = table.set_column(index, table.schema.field(index).name, values)
-    return table
 
 
 @contextlib.contextmanager

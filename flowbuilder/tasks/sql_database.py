@@ -9,30 +9,53 @@ from __future__ import annotations
 
 import atexit
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from flowbuilder.runtime.machine import cpu_budget
 from flowbuilder.tasks.tables import require
 
-__all__ = ["open_cursor"]
-
-_shared: dict[tuple[int, str], Any] = {}
-_lock = threading.Lock()
+__all__ = ["SqlPlace", "open_cursor"]
 
 
-@contextmanager
-def open_cursor(policy: str, *, is_private: bool) -> Iterator[Any]:
-    """Lend a connection no other task uses.
+class SqlPlace(msgspec.Struct, frozen=True):
+    """What a database may do; queries of one kind share one.
 
     Parameters
     ----------
     policy : str
         ``restricted`` forbids files, network, extensions and changed settings.
+    temporary : str
+        Folder for what does not fit into memory; empty forbids such files.
+    memory_bytes : int
+        Memory it may take before it uses ``temporary``; 0 leaves it to DuckDB.
+    has_views : bool
+        Whether text and lists come out as polars can share them; pyarrow cannot compute with such
+        text.
+    """
+
+    policy: str
+    temporary: str = ""
+    memory_bytes: int = 0
+    has_views: bool = False
+
+
+_shared: dict[tuple[int, SqlPlace], Any] = {}
+_lock = threading.Lock()
+
+
+@contextmanager
+def open_cursor(place: SqlPlace, *, is_private: bool) -> Iterator[Any]:
+    """Lend a connection no other task uses.
+
+    Parameters
+    ----------
+    place : SqlPlace
+        What it may do.
     is_private : bool
         Whether the text may do more than read.
 
@@ -42,28 +65,28 @@ def open_cursor(policy: str, *, is_private: bool) -> Iterator[Any]:
         Closed, with everything registered on it, when the block ends.
     """
     if is_private:
-        database = _open(policy)
+        database = _open(place)
         try:
             yield database
         finally:
             database.close()
         return
-    cursor = _shared_database(policy).cursor()
+    cursor = _shared_database(place).cursor()
     try:
         yield cursor
     finally:
         cursor.close()
 
 
-def _shared_database(policy: str) -> Any:
+def _shared_database(place: SqlPlace) -> Any:
     # Keyed by process: a forked child must neither use nor destroy what it inherited.
-    key = (os.getpid(), policy)
+    key = (os.getpid(), place)
     database = _shared.get(key)
     if database is None:
         with _lock:
             database = _shared.get(key)
             if database is None:
-                database = _shared[key] = _open(policy)
+                database = _shared[key] = _open(place)
     return database
 
 
@@ -76,20 +99,25 @@ def _close_shared() -> None:
     _shared.clear()
 
 
-def _open(policy: str) -> Any:
+def _open(place: SqlPlace) -> Any:
     duckdb = require("duckdb", "a sql task")
-    database = duckdb.connect(
-        ":memory:",
-        config={
-            "threads": cpu_budget(),
-            "python_enable_replacements": False,
-            "autoinstall_known_extensions": False,
-            "temp_directory": str(Path(tempfile.gettempdir()) / f"flowbuilder-sql-{os.getpid()}"),
-        },
-    )
+    config: dict[str, object] = {
+        "threads": cpu_budget(),
+        "python_enable_replacements": False,
+        "autoinstall_known_extensions": False,
+        "temp_directory": place.temporary,
+    }
+    if place.memory_bytes:
+        config["memory_limit"] = f"{place.memory_bytes}B"
+    database = duckdb.connect(":memory:", config=config)
     # Results must not depend on where the machine stands.
     database.execute("SET GLOBAL TimeZone = 'UTC'")
-    if policy == "restricted":
+    if place.has_views:
+        database.execute("SET GLOBAL arrow_output_version = '1.4'")
+        database.execute("SET GLOBAL produce_arrow_string_view = true")
+        # Offsets of lists as polars wants them.
+        database.execute("SET GLOBAL arrow_large_buffer_size = true")
+    if place.policy == "restricted":
         database.execute("SET GLOBAL enable_external_access = false")
         database.execute("SET GLOBAL lock_configuration = true")
     return database

@@ -13,7 +13,7 @@ from typing import Any
 
 from flowbuilder.errors import FlowBuilderError, PluginError
 
-__all__ = ["from_arrow", "is_table", "require", "to_arrow"]
+__all__ = ["from_arrow", "is_lazy", "is_table", "require", "to_arrow"]
 
 INSTALL_HINT = 'pip install "flowbuilder[data]"'
 
@@ -61,6 +61,11 @@ def is_table(value: object) -> bool:
     if isinstance(value, Mapping):
         return _is_columns(value)
     return _is_rows(value)
+
+
+def is_lazy(value: object) -> bool:
+    """Say whether ``value`` is a polars LazyFrame, without importing polars."""
+    return _is_a(value, "polars", "LazyFrame")
 
 
 def to_arrow(value: object, name: str) -> Any:

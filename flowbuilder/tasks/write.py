@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from flowbuilder.errors import FlowBuilderError
 from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
+from flowbuilder.store.table_scan import TableScan
 from flowbuilder.tasks.atomic_files import replacing_file, replacing_folder
 from flowbuilder.tasks.file_formats import (
     TABLE_FORMATS,
@@ -18,7 +19,9 @@ from flowbuilder.tasks.file_formats import (
 )
 from flowbuilder.tasks.file_places import resolve_path
 from flowbuilder.tasks.file_writers import formula_columns, write_parts, write_table, write_value
-from flowbuilder.tasks.tables import is_table, to_arrow
+from flowbuilder.tasks.streamed_files import write_scan
+from flowbuilder.tasks.streamed_tables import sink_lazy
+from flowbuilder.tasks.tables import is_lazy, is_table, to_arrow
 from flowbuilder.vocabulary import Effects
 
 __all__ = ["WriteTask"]
@@ -127,15 +130,15 @@ class WriteTask(TaskType):
         shown, options = str(config["path"]), config.get("options") or {}
         assert isinstance(options, Mapping)
         target = resolve_path(shown, call.directory, call.policy)
-        value = _data(call)
+        value = _on_disk(_data(call), call)
         overwrite = config.get("mode", "overwrite") == "overwrite"
         parts = config.get("partition_by")
         try:
             if isinstance(parts, Sequence):
-                table = to_arrow(value, call.name)
+                table = _partable(value, call.name)
                 with replacing_folder(target, overwrite=overwrite, suffix=".parquet") as folder:
                     write_parts(table, folder, list(parts), options=options)
-                return _receipt(target, FileFormat.PARQUET, table.num_rows)
+                return _receipt(target, FileFormat.PARQUET, _row_count(value, table))
             kind = file_format(target.name, config.get("format"))
             with replacing_file(target, overwrite=overwrite) as temporary:
                 num_rows = _write(value, kind, temporary, options, call)
@@ -151,6 +154,25 @@ _OPTIONS: dict[FileFormat, tuple[str, ...]] = {
     FileFormat.PARQUET: ("compression",),
     FileFormat.ARROW: ("compression",),
 }
+
+
+def _partable(value: object, name: str) -> Any:
+    """Give what can be split into parts: an Arrow table, or a dataset that is read as it goes."""
+    if isinstance(value, TableScan):
+        return value.dataset() if value.files.columns is None else value.to_arrow()
+    return to_arrow(value, name)
+
+
+def _row_count(value: object, table: Any) -> int:
+    count: int = value.num_rows if isinstance(value, TableScan) else table.num_rows
+    return count
+
+
+def _on_disk(value: object, call: TaskCall) -> object:
+    """Compute a lazy frame into a file, so that it is never whole in memory."""
+    if is_lazy(value) and not call.is_confidential:
+        return sink_lazy(value, call.temporary)
+    return value
 
 
 def _data(call: TaskCall) -> object:
@@ -175,6 +197,8 @@ def _write(
     if kind not in TABLE_FORMATS and not (kind is FileFormat.JSON and _is_frame(value)):
         write_value(value, kind, path, compress=compress)
         return None
+    if isinstance(value, TableScan):
+        return write_scan(value, kind, path, options=options, compress=compress)
     table = to_arrow(value, call.name)
     if kind is FileFormat.CSV and not options.get("escape_formulas"):
         _warn_of_formulas(table, call)

@@ -41,7 +41,8 @@ class FakeRun:
 
     def __init__(self, bound: Bound, params: Mapping[str, object]) -> None:
         self.params = params
-        self.scratch = bound.directory / "scratch"
+        self.scratch = self.temporary = bound.directory / "scratch"
+        self.query_bytes = 0
         self.outputs: dict[int, object] = {}
         self.states: dict[int, str] = {}
 

@@ -7,20 +7,28 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 from msgspec.structs import replace
 
 from flowbuilder.errors import WorkerLostError
 from flowbuilder.runtime.attempt import Attempt, Completion
+from flowbuilder.runtime.copies import TracedRun
 from flowbuilder.runtime.executors.inline import format_error
-from flowbuilder.runtime.program import Program
+from flowbuilder.runtime.program import Program, RunScope
 from flowbuilder.vocabulary import FailureKind
 
 if TYPE_CHECKING:
+    from flowbuilder.runtime.payload import Payload
     from flowbuilder.runtime.process_pool import Outcome, ProcessPool
 
 __all__ = ["ProcessExecutor"]
+
+
+_WRITTEN: Final = "written once to a file that the worker process maps"
+_LINKED: Final = "in a file already, which the worker process maps"
+_RETURNED: Final = "written once by the worker process, mapped here"
+_PICKLED: Final = "pickled through a pipe"
 
 
 class ProcessExecutor:
@@ -41,15 +49,23 @@ class ProcessExecutor:
             attempt.give_back()
             attempt.run.require_driver().inbox.put(completion)
 
+        traced = TracedRun(attempt.run)
+
+        def sent(arguments: Payload) -> None:
+            _note_arguments(attempt, traced, arguments)
+
         def done(outcome: Outcome) -> None:
+            _note_result(attempt, outcome)
             report(_completion(attempt, start_ns, outcome))
 
         try:
             assert program.remote is not None
-            call = program.remote(attempt.context())
+            context = attempt.context()
+            context.run = cast("RunScope", traced)
+            call = program.remote(context)
             if attempt.run.handles_encrypted(attempt.instance):
                 call = replace(call, is_confidential=True)
-            ticket = self._ensure_pool().submit(call, done=done, write=attempt.write)
+            ticket = self._ensure_pool().submit(call, done=done, write=attempt.write, sent=sent)
         except Exception as error:
             report(
                 Completion(
@@ -80,6 +96,27 @@ class ProcessExecutor:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
+
+
+def _note_arguments(attempt: Attempt, traced: TracedRun, arguments: Payload) -> None:
+    """Count what the way to the worker copied."""
+    run, instance = attempt.run, attempt.instance
+    for value, size_bytes in arguments.tables:
+        reason = _WRITTEN if size_bytes else _LINKED
+        run.note_copy(traced.source_of(value), instance, size_bytes, reason)
+    parents = traced.sources
+    source = parents[0] if len(parents) == 1 else -1
+    if parents:
+        run.note_copy(source, instance, arguments.pipe_bytes, _PICKLED)
+
+
+def _note_result(attempt: Attempt, outcome: Outcome) -> None:
+    """Count what the way back copied."""
+    run, instance = attempt.run, attempt.instance
+    if outcome.file_bytes:
+        run.note_copy(instance, instance, outcome.file_bytes, _RETURNED)
+    if outcome.pipe_bytes:
+        run.note_copy(instance, instance, outcome.pipe_bytes, _PICKLED)
 
 
 def _completion(attempt: Attempt, start_ns: int, outcome: Outcome) -> Completion:
