@@ -11,6 +11,7 @@ from threading import get_ident
 from flowbuilder.api.container import container_for, session_settings
 from flowbuilder.config import find_data_dir, load_settings, prepare_data_dir
 from flowbuilder.config.settings import Policy
+from flowbuilder.datasets.index_builder import Budget
 from flowbuilder.datasets.parts import RunPlace
 from flowbuilder.datasets.store import Store, StoreOptions
 from flowbuilder.runtime.capture import slots, task_slot
@@ -18,11 +19,14 @@ from flowbuilder.runtime.machine import cpu_budget
 
 __all__ = ["store"]
 
+_UNASKED = Budget(seconds=60.0, size_bytes=10 * 2**30)
 _stores: dict[tuple[int, Path, StoreOptions], Store] = {}
 _lock = threading.Lock()
 
 
-def store(*, data_dir: str | Path | None = None, verify: bool = True) -> Store:
+def store(
+    *, data_dir: str | Path | None = None, verify: bool = True, adaptive: bool = True
+) -> Store:
     """Give the project's datasets: named tables that grow, keep their past, and answer SQL.
 
     Parameters
@@ -32,6 +36,9 @@ def store(*, data_dir: str | Path | None = None, verify: bool = True) -> Store:
     verify : bool
         Read each file against its checksum before its first use in this process (about 1 GB/s);
         otherwise only sizes are compared.
+    adaptive : bool
+        Build indexes in the background once the scans they would have saved took longer than
+        building does, a minute of work and 10 GiB at most.
 
     Returns
     -------
@@ -49,6 +56,7 @@ def store(*, data_dir: str | Path | None = None, verify: bool = True) -> Store:
     options = StoreOptions(
         is_thorough=verify,
         threads=settings.workers or cpu_budget(),
+        indexing=_UNASKED if adaptive else None,
         is_restricted=settings.policy is Policy.RESTRICTED,
         asking=_asking,
         run_output=_OutputsOf(place),

@@ -32,6 +32,7 @@ __all__ = ["Hits", "Narrower", "Question", "Reading", "answer"]
 _QUALIFIED: Final = re.compile(
     r'\s*(?:"(?:[^"]|"")*"|[^\s."(),;]+)\s*\.\s*(?:"(?:[^"]|"")*"|[^\s."(),;]+)'
 )
+_ROW: Final = "row number of a file"
 _RUN_PREFIX: Final = "run_"
 
 
@@ -47,10 +48,13 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hits(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of one file that an index found: all that can match, in the file's order."""
+    """Rows of one file that an index found: all that can match, in the file's order; themselves, or
+    their numbers in the file.
+    """
 
     file_id: int
-    table: Any
+    table: Any = None
+    numbers: tuple[int, ...] = ()
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +88,6 @@ class Narrower(Protocol):
         snapshot: Snapshot,
         files: Sequence[DataFile],
         filters: Sequence[ColumnFilter],
-        columns: frozenset[str] | None,
     ) -> tuple[str, list[Hits]]:
         """Look up the rows that can match, in those files that are indexed.
 
@@ -177,8 +180,8 @@ class _Binder:
         ]
         index, hits = "", list[Hits]()
         if filters and files and self._narrower is not None:
-            index, hits = self._narrower.find_hits(snapshot, files, filters, None)
-        found = {hit.file_id: hit.table for hit in hits}
+            index, hits = self._narrower.find_hits(snapshot, files, filters)
+        found = {hit.file_id: hit for hit in hits}
         self._register(cursor, mention.name, snapshot, files, found)
         self.readings.append(
             Reading(
@@ -196,34 +199,48 @@ class _Binder:
         name: str,
         snapshot: Snapshot,
         files: Sequence[DataFile],
-        found: Mapping[int, Any],
+        found: Mapping[int, Hits],
     ) -> None:
         """Join hits and files in the order of the dataset's rows, so that every row stands where a
         plain scan would meet it.
         """
-        if found and all(file.file_id in found for file in files):
-            tables = [_sql_table(found[file.file_id], snapshot) for file in files]
+        if found and all(f.file_id in found and found[f.file_id].table is not None for f in files):
+            tables = [_sql_table(found[file.file_id].table, snapshot) for file in files]
             cursor.register(name, arrow().concat_tables(tables))
             return
         selects, run = [], list[DataFile]()
         for number, file in enumerate(files):
-            if file.file_id not in found:
+            hits = found.get(file.file_id)
+            if hits is None:
                 run.append(file)
                 continue
             if run:
                 selects.append(files_select(self._session, cursor, snapshot, run))
                 run = []
-            hits = f"hits {number} of {name}"
-            cursor.register(hits, _sql_table(found[file.file_id], snapshot))
-            selects.append(f"SELECT * FROM {quote_identifier(hits)}")  # noqa: S608
+            if hits.table is None:
+                selects += self._select_rows(cursor, snapshot, file, hits.numbers)
+            else:
+                unique = f"hits {number} of {name}"
+                cursor.register(unique, _sql_table(hits.table, snapshot))
+                selects.append(f"SELECT * FROM {quote_identifier(unique)}")  # noqa: S608
         if run or not selects:
             selects.append(files_select(self._session, cursor, snapshot, run))
         body = " UNION ALL ".join(selects)
         cursor.execute(f"CREATE TEMP VIEW {quote_identifier(name)} AS {body}").fetchall()
 
+    def _select_rows(
+        self, cursor: Any, snapshot: Snapshot, file: DataFile, numbers: Sequence[int]
+    ) -> list[str]:
+        """Write the query for single rows of a file; none for no rows."""
+        if not numbers:
+            return []
+        source = files_select(self._session, cursor, snapshot, [file], row_number=_ROW)
+        row, listed = quote_identifier(_ROW), ", ".join(map(str, numbers))
+        return [f"SELECT * EXCLUDE {row} FROM ({source}) WHERE {row} IN ({listed})"]  # noqa: S608
+
 
 def _sql_table(table: Any, snapshot: Snapshot) -> Any:
-    return align(align(table, snapshot.schema), sql_schema(snapshot.schema))
+    return align(table, sql_schema(snapshot.schema))
 
 
 def answer(

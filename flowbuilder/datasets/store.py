@@ -9,13 +9,16 @@ from typing import Self
 
 import msgspec
 
+from flowbuilder.datasets.adaptive_index import AdaptiveIndex, IndexInfo, IndexingHandle
+from flowbuilder.datasets.advice import Recommendation
 from flowbuilder.datasets.dataset import Dataset, nanoseconds
 from flowbuilder.datasets.frames import caller_scope
+from flowbuilder.datasets.index_builder import Budget, BuildReport
 from flowbuilder.datasets.janitor import remove_orphans
 from flowbuilder.datasets.names import check_dataset_name
 from flowbuilder.datasets.parts import FOLDER_NAME, RunPlace, StoreParts
 from flowbuilder.datasets.query_result import QueryResult
-from flowbuilder.datasets.querying import Question, Reading, answer
+from flowbuilder.datasets.querying import Question, answer
 from flowbuilder.datasets.sql_session import SqlSession
 from flowbuilder.datasets.uses import DatasetUse, note_use_in, uses_of_run
 from flowbuilder.errors import StorageError
@@ -39,6 +42,8 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
         Threads a query may use.
     is_restricted : bool
         Whether queries may reach nothing but datasets and what is handed to them.
+    indexing : Budget or None
+        What building indexes unasked may take each time; None builds none unasked.
     asking : callable
         Gives the run and task of the calling thread.
     run_output : callable or None
@@ -48,6 +53,7 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     is_thorough: bool = True
     threads: int | None = None
     is_restricted: bool = False
+    indexing: Budget | None = None
     asking: Callable[[], RunPlace] = _nobody
     run_output: Callable[[str, str], object] | None = None
 
@@ -69,6 +75,7 @@ class Store:
         self._parts = StoreParts(
             folder, is_thorough=self._options.is_thorough, asking=self._options.asking
         )
+        self._index = AdaptiveIndex(self._parts, self._options.indexing)
         self._session = SqlSession(
             folder, threads=self._options.threads, is_restricted=self._options.is_restricted
         )
@@ -170,18 +177,85 @@ class Store:
         return self._answer(question, use_index=use_index)
 
     def _answer(self, question: Question, *, use_index: bool) -> QueryResult:
-        del use_index
         return answer(
             self._parts,
             self._session,
             question,
-            narrower=None,
+            narrower=self._index.lookup if use_index else None,
             run_output=self._options.run_output,
-            observe=self._observed,
+            observe=self._index.observed,
         )
 
-    def _observed(self, readings: Sequence[Reading], elapsed_s: float) -> None:
-        """Learn from a query."""
+    def recommendations(self) -> list[Recommendation]:
+        """Say which indexes would have paid for the queries so far, the largest gain first."""
+        return self._index.recommendations()
+
+    def build(
+        self,
+        index: Recommendation | None = None,
+        *,
+        dataset: str = "",
+        column: str = "",
+        kind: str = "sorted",
+        seconds: float = float("inf"),
+        max_bytes: float = float("inf"),
+    ) -> BuildReport:
+        """Build an index now, or what is missing of it.
+
+        Parameters
+        ----------
+        index : Recommendation, optional
+            What `recommendations` said; or name it by the three that follow.
+        dataset, column : str
+            What to index.
+        kind : {"sorted", "lookup"}
+            A sorted copy of the rows, or only keys with row numbers.
+        seconds : float
+            Stop after so much work; finished pieces stay and help.
+        max_bytes : float
+            Stop before all indexes of the store take more.
+
+        Returns
+        -------
+        BuildReport
+            What was built, and what is left.
+
+        Raises
+        ------
+        StorageError
+            If there is no such column, or it cannot be sorted by.
+        """
+        if index is not None:
+            dataset, column, kind = index.dataset, index.columns[0], index.kind
+        budget = Budget(seconds=seconds, size_bytes=max_bytes)
+        return self._index.build(dataset, column, kind, budget)
+
+    def start_indexing(
+        self, *, seconds: float = 60.0, max_bytes: float = 10 * 2**30
+    ) -> IndexingHandle:
+        """Build what is recommended on a thread of its own, waiting while this process writes.
+
+        Parameters
+        ----------
+        seconds : float
+            Stop after so much work.
+        max_bytes : float
+            Stop before all indexes of the store take more.
+
+        Returns
+        -------
+        IndexingHandle
+            To wait for, or to cancel.
+        """
+        return self._index.start(Budget(seconds=seconds, size_bytes=max_bytes))
+
+    def indexes(self) -> list[IndexInfo]:
+        """List the indexes there are."""
+        return self._index.indexes()
+
+    def drop_index(self, dataset: str, column: str) -> int:
+        """Remove the indexes on a column; return how many."""
+        return self._index.drop(dataset, column)
 
     def note_use(self, run_id: str, dataset: str, version: int, *, task: str = "") -> None:
         """Record that a run used a version of a dataset, so that it is kept and can be found.
@@ -227,19 +301,24 @@ class Store:
     def clean(self, *, grace_s: float = 600.0) -> int:
         """Remove files that crashed writers and dropped datasets left; return how many.
 
+        Indexes of files that are gone, and those no query used for 30 days, go too.
+
         Parameters
         ----------
         grace_s : float
             Younger files stay, in seconds, as do those of processes that live.
         """
         parts = self._parts
+        self._index.tidy()
         return remove_orphans(parts.catalogue, parts.pins, parts.folder, grace_s=grace_s)
 
     def _changed(self) -> None:
         """React to a new version."""
+        self._index.changed()
 
     def close(self) -> None:
         """Close files and the database of queries. May be repeated."""
+        self._index.close()
         self._session.close()
         self._parts.close()
 
