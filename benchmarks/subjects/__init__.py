@@ -17,6 +17,8 @@ A subject is a class; which of these methods it has decides in which workloads i
     Return a function of a number that is cached.
 ``prepare_digest()``
     Return a function that hashes a table.
+``load(table)``, ``append(table)``, ``ask(condition)``
+    Take rows, more rows, and give those that meet a condition.
 ``module``
     What `import` loads.
 ``close()``
@@ -40,6 +42,7 @@ SUBJECTS = {
     "bare_calls": "benchmarks.subjects.caches:BareCalls",
     "joblib_memory": "benchmarks.subjects.caches:JoblibMemory",
     "flowbuilder_cache": "benchmarks.subjects.caches:FlowBuilderCache",
+    "dataset": "benchmarks.subjects.dataset_store:DatasetStore",
     "flowbuilder": "benchmarks.subjects.flowbuilder_subject:FlowBuilderSubject",
 }
 

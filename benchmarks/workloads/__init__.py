@@ -10,6 +10,7 @@ from benchmarks.workloads.commands import measure_command
 from benchmarks.workloads.compiling import measure_compiling
 from benchmarks.workloads.graphs import measure_graph
 from benchmarks.workloads.imports import measure_import
+from benchmarks.workloads.keyed_rows import measure_keyed_rows
 from benchmarks.workloads.latency import measure_latency
 from benchmarks.workloads.waiting import measure_waiting
 
@@ -24,4 +25,5 @@ WORKLOADS: dict[str, Callable[[object, Mapping[str, object]], dict[str, float]]]
     "import": measure_import,
     "cached_calls": measure_cached_calls,
     "hashing": measure_hashing,
+    "keyed_rows": measure_keyed_rows,
 }

@@ -69,6 +69,8 @@ class Mention(msgspec.Struct, frozen=True, kw_only=True):
         What every row of it must meet to matter; empty on any doubt.
     is_alone : bool
         Whether it is the only table of its SELECT, so that bare column names are its own.
+    is_scan : bool
+        Whether the query is nothing but a scan of it: rows come out in the order they are read.
     aliases : frozenset of str
         Names the SELECT gives its results, folded.
     """
@@ -81,6 +83,7 @@ class Mention(msgspec.Struct, frozen=True, kw_only=True):
     is_aliased: bool
     conditions: tuple[Condition, ...] = ()
     is_alone: bool = False
+    is_scan: bool = False
     aliases: frozenset[str] = frozenset()
 
 
@@ -93,11 +96,14 @@ class QueryText(msgspec.Struct, frozen=True, kw_only=True):
         Every table name in it; names of its own WITH clauses among them.
     is_transparent : bool
         False if it may reach tables by names that are computed: then no mention may be narrowed.
+    has_bare_limit : bool
+        Whether there is a LIMIT without ORDER BY, which picks rows by the order they come in.
     """
 
     text: str
     mentions: tuple[Mention, ...]
     is_transparent: bool
+    has_bare_limit: bool
 
     def mentions_of(self, name: str) -> list[Mention]:
         """List the mentions of an unqualified name."""
@@ -141,7 +147,10 @@ def read_query(session: SqlSession, cursor: Any, text: str) -> QueryText:
     walker = _Walker()
     walker.walk(statements[0]["node"])
     found = QueryText(
-        text=text, mentions=tuple(walker.mentions), is_transparent=walker.is_transparent
+        text=text,
+        mentions=tuple(walker.mentions),
+        is_transparent=walker.is_transparent,
+        has_bare_limit=walker.has_bare_limit,
     )
     return session.remember(("query", text), found)  # type: ignore[no-any-return]
 
@@ -152,8 +161,11 @@ class _Walker:
     def __init__(self) -> None:
         self.mentions: list[Mention] = []
         self.is_transparent = True
+        self.has_bare_limit = False
+        self._root: object = None
 
     def walk(self, root: object) -> None:
+        self._root = root
         stack: list[object] = [root]
         taken: set[int] = set()
         while stack:
@@ -166,6 +178,7 @@ class _Walker:
 
     def _visit(self, node: Mapping[str, Any], taken: set[int]) -> None:
         kind = node.get("type")
+        self.has_bare_limit |= _has_bare_limit(node)
         if kind == "SELECT_NODE" and isinstance(node.get("from_table"), Mapping):
             self._visit_select(node, taken)
         elif kind == "BASE_TABLE" and id(node) not in taken:
@@ -189,6 +202,7 @@ class _Walker:
             if isinstance(item, Mapping) and item.get("alias")
         )
         is_alone = node["from_table"].get("type") == "BASE_TABLE"
+        is_scan = is_alone and node is self._root and _keeps_order(node)
         for table in tables:
             taken.add(id(table))
             is_plain = not (
@@ -197,9 +211,29 @@ class _Walker:
             found = _mention(table)
             if is_plain:
                 found = msgspec.structs.replace(
-                    found, conditions=conditions, is_alone=is_alone, aliases=aliases
+                    found,
+                    conditions=conditions,
+                    is_alone=is_alone,
+                    is_scan=is_scan,
+                    aliases=aliases,
                 )
             self.mentions.append(found)
+
+
+def _modifiers(node: Mapping[str, Any]) -> set[str]:
+    return {str(item.get("type")) for item in node.get("modifiers") or ()}
+
+
+def _has_bare_limit(node: Mapping[str, Any]) -> bool:
+    modifiers = _modifiers(node)
+    return any("LIMIT" in kind for kind in modifiers) and "ORDER_MODIFIER" not in modifiers
+
+
+def _keeps_order(node: Mapping[str, Any]) -> bool:
+    """Whether rows of a SELECT come in the order of its table: no groups, no duplicates dropped."""
+    is_grouped = node.get("group_expressions") or node.get("group_sets")
+    has_names = (node.get("cte_map") or {}).get("map")
+    return not (is_grouped or has_names or any("DISTINCT" in kind for kind in _modifiers(node)))
 
 
 def _plain_tables(tree: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:

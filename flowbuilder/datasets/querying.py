@@ -172,6 +172,8 @@ class _Binder:
     ) -> None:
         # Only a table named once may be narrowed: another mention would see too little.
         is_single = query.is_transparent and len(query.mentions_of(mention.name)) == 1
+        # Fewer rows may make DuckDB join or group in another order, and a bare LIMIT pick others.
+        is_single &= mention.is_scan or not query.has_bare_limit
         filters = filters_of(mention, snapshot.schema, self._question.params) if is_single else []
         files = [
             file

@@ -42,6 +42,8 @@ def conditions(
     mentions = query.mentions_of("t")
     if len(mentions) != 1 or not query.is_transparent:
         return {}
+    if query.has_bare_limit and not mentions[0].is_scan:
+        return {}
     found = filters_of(mentions[0], SCHEMA, params)  # type: ignore[arg-type]
     return {each.column: [(r.low, r.high) for r in each.ranges] for each in found}
 
@@ -57,6 +59,7 @@ def conditions(
         "SELECT (SELECT max(f) FROM t WHERE id = 5) FROM u",
         "SELECT id + 1 AS other FROM t WHERE id = 5.0 UNION SELECT 1",
         "FROM t WHERE id = 5 LIMIT 3",
+        "SELECT s, count(*) AS n FROM t WHERE id = 5 GROUP BY s ORDER BY n LIMIT 1",
     ],
 )
 def test_a_condition_every_row_must_meet_is_understood(store: Store, text: str):
@@ -101,6 +104,11 @@ def test_a_condition_every_row_must_meet_is_understood(store: Store, text: str):
         "SELECT max(id) FROM t HAVING max(id) = 5",
         "SELECT * FROM t QUALIFY id = 5",
         "SELECT * FROM t WHERE id IN (SELECT 5)",
+        "SELECT t.id FROM t JOIN u ON t.id = u.id WHERE t.id = 5 LIMIT 1",
+        "SELECT s, count(*) FROM t WHERE id = 5 GROUP BY s LIMIT 1",
+        "SELECT DISTINCT s FROM t WHERE id = 5 LIMIT 1",
+        "WITH c AS (SELECT * FROM t WHERE id = 5) SELECT * FROM c LIMIT 1",
+        "SELECT * FROM (SELECT * FROM t WHERE id = 5 LIMIT 1)",
         "SELECT * FROM t WHERE id = $missing",
     ],
 )
@@ -175,7 +183,7 @@ QUERIES = [
     "SELECT count(*), min(id), list(small ORDER BY small) FROM t WHERE {p}",
     "SELECT id, row_number() OVER () FROM t WHERE {p} QUALIFY row_number() OVER () < 4",
     "WITH c AS (SELECT * FROM t WHERE {p}) SELECT * FROM c WHERE {q}",
-    "SELECT x.id, y.k FROM t x JOIN other y ON x.id = y.k WHERE x.{p}",
+    "SELECT x.id, y.k FROM t x JOIN other y ON x.id = y.k WHERE x.{p} ORDER BY ALL",
     "SELECT DISTINCT s FROM t WHERE {p} ORDER BY s LIMIT 2",
 ]
 
