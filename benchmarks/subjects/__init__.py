@@ -19,6 +19,12 @@ A subject is a class; which of these methods it has decides in which workloads i
     Return a function that hashes a table.
 ``load(table)``, ``append(table)``, ``ask(condition)``
     Take rows, more rows, and give those that meet a condition.
+``prepare_history(tasks)``
+    Store so many finished task attempts; return functions that answer a dashboard, and one that
+    gives the attempts of one run by its id.
+``prepare_search(texts)``
+    Make texts searchable; return a function that finds a query's newest or best 20, and one that
+    makes one more text searchable.
 ``module``
     What `import` loads.
 ``close()``
@@ -43,6 +49,11 @@ SUBJECTS = {
     "joblib_memory": "benchmarks.subjects.caches:JoblibMemory",
     "flowbuilder_cache": "benchmarks.subjects.caches:FlowBuilderCache",
     "dataset": "benchmarks.subjects.dataset_store:DatasetStore",
+    "duckdb_tables": "benchmarks.subjects.histories:DuckTables",
+    "sqlite_rows": "benchmarks.subjects.histories:SqliteRows",
+    "flowbuilder_history": "benchmarks.subjects.histories:FlowBuilderHistory",
+    "tantivy": "benchmarks.subjects.searches:Tantivy",
+    "flowbuilder_search": "benchmarks.subjects.searches:FlowBuilderSearch",
     "flowbuilder": "benchmarks.subjects.flowbuilder_subject:FlowBuilderSubject",
 }
 

@@ -9,9 +9,11 @@ from benchmarks.workloads.caching import measure_cached_calls, measure_hashing
 from benchmarks.workloads.commands import measure_command
 from benchmarks.workloads.compiling import measure_compiling
 from benchmarks.workloads.graphs import measure_graph
+from benchmarks.workloads.histories import measure_history
 from benchmarks.workloads.imports import measure_import
 from benchmarks.workloads.keyed_rows import measure_keyed_rows
 from benchmarks.workloads.latency import measure_latency
+from benchmarks.workloads.searching import measure_search
 from benchmarks.workloads.waiting import measure_waiting
 
 __all__ = ["WORKLOADS"]
@@ -26,4 +28,6 @@ WORKLOADS: dict[str, Callable[[object, Mapping[str, object]], dict[str, float]]]
     "cached_calls": measure_cached_calls,
     "hashing": measure_hashing,
     "keyed_rows": measure_keyed_rows,
+    "history": measure_history,
+    "search": measure_search,
 }

@@ -13,7 +13,16 @@ from flowbuilder.records import Event, RunCreated
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
-__all__ = ["Batch", "BatchFold", "create_tables", "insert_tables", "remove_runs", "write_batch"]
+__all__ = [
+    "Batch",
+    "BatchFold",
+    "create_tables",
+    "duration_counts",
+    "insert_tables",
+    "merge_counts",
+    "remove_runs",
+    "write_batch",
+]
 
 
 class Batch(NamedTuple):
@@ -160,9 +169,10 @@ def _pairs(rows: Sequence[tuple[str, str]], names: tuple[str, str]) -> pa.Table:
     return pa.table([pa.array(first, pa.string()), pa.array(second, pa.string())], schema=schema)
 
 
+_MOST_UNMERGED: Final = 50_000
 _MEASURES: Final = (("duration", "duration_s"), ("queue", "queued_s"))
-_DAILY: Final = """
-SELECT coalesce(ended_at, started_at)::DATE, workflow, task, type, state, attempt > 1,
+_DURATIONS: Final = """
+SELECT workflow, task, type, state, attempt > 1,
   '{measure}',
   CASE WHEN {column} > 1e-9 THEN floor(log2({column} * 1e9) * 16)::SMALLINT ELSE -1 END,
   {sign} * count(*), {sign} * sum(coalesce(round({column} * 1e9), 0)::HUGEINT)
@@ -170,10 +180,20 @@ FROM {rows} WHERE NOT is_open AND {where} GROUP BY ALL
 """
 
 
-def _daily(rows: str, *, sign: int = 1, where: str = "true") -> str:
-    """Count how often each duration occurs; tasks that never started count with bucket -1."""
+def duration_counts(rows: str, *, sign: int = 1, where: str = "true") -> str:
+    """Give the query that counts how often each duration occurs in ``rows``.
+
+    Parameters
+    ----------
+    rows : str
+        A table with the columns of ``tasks``. Those that never started count with bucket -1.
+    sign : int
+        -1 to take them out again.
+    where : str
+        Which rows.
+    """
     return " UNION ALL ".join(
-        _DAILY.format(measure=measure, column=column, rows=rows, sign=sign, where=where)
+        _DURATIONS.format(measure=measure, column=column, rows=rows, sign=sign, where=where)
         for measure, column in _MEASURES
     )
 
@@ -206,14 +226,39 @@ def write_batch(cursor: Any, place: str, batch: Batch, *, seen: str = "") -> Non
 
 
 def insert_tables(cursor: Any, place: str, tables: Mapping[str, pa.Table]) -> None:
-    """Add rows, and count them in ``daily``."""
+    """Add rows, and count them in ``durations``."""
     for name in TABLES:
         table = tables.get(name)
         if table is not None and table.num_rows:
             extra = (
-                (f"INSERT INTO {place}.daily {_daily('batch_rows')}",) if name == "tasks" else ()
+                (f"INSERT INTO {place}.durations {duration_counts('batch_rows')}",)
+                if name == "tasks"
+                else ()
             )
             _insert(cursor, f"{place}.{name}", table, *extra)
+
+
+def merge_counts(cursor: Any, place: str) -> None:
+    """Merge the rows of ``durations`` once they are far more than they need be, in the caller's
+    transaction.
+    """
+    (rows,) = cursor.execute(f"SELECT count(*) FROM {place}.durations").fetchone()
+    query = f"SELECT value::BIGINT FROM {place}.meta WHERE name = 'merged'"
+    (merged,) = cursor.execute(query).fetchone()
+    if rows <= 2 * merged + _MOST_UNMERGED:
+        return
+    merging = (
+        "SELECT * EXCLUDE (n, total_ns), sum(n)::BIGINT AS n, sum(total_ns)::HUGEINT AS total_ns"
+        f" FROM {place}.durations GROUP BY ALL HAVING sum(n) <> 0 OR sum(total_ns) <> 0"
+    )
+    for statement in (
+        f"CREATE TEMP TABLE merged AS {merging}",
+        f"DELETE FROM {place}.durations",
+        f"INSERT INTO {place}.durations SELECT * FROM merged",
+        f"UPDATE {place}.meta SET value = (SELECT count(*) FROM merged) WHERE name = 'merged'",
+        "DROP TABLE merged",
+    ):
+        cursor.execute(statement).fetchall()
 
 
 def _insert(cursor: Any, target: str, rows: pa.Table, *more: str) -> None:
@@ -232,11 +277,8 @@ def remove_runs(cursor: Any, place: str, run_ids: Sequence[str]) -> None:
     if not run_ids:
         return
     where = "run_id IN (SELECT run_id FROM batch_ids)"
-    _with_ids(
-        cursor,
-        run_ids,
-        [f"INSERT INTO {place}.daily {_daily(f'{place}.tasks', sign=-1, where=where)}"],
-    )
+    counted = duration_counts(f"{place}.tasks", sign=-1, where=where)
+    _with_ids(cursor, run_ids, [f"INSERT INTO {place}.durations {counted}"])
     _delete(cursor, place, run_ids, (*TABLES, "open_runs"))
 
 

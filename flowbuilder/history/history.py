@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,7 +20,7 @@ from flowbuilder.history.database import (
     MemoryDatabase,
     load_duckdb,
 )
-from flowbuilder.history.projector import Kept, OutdatedError, Projector, read_meta
+from flowbuilder.history.projector import Kept, OutdatedError, Projector, Standing, read_standing
 from flowbuilder.history.query_result import QueryResult
 from flowbuilder.history.source import JournalSource
 from flowbuilder.history.statements import check_statement, is_about_question, query_error
@@ -40,6 +40,7 @@ _PATIENCE_S: Final = 0.25
 """How long a question waits for others to let it project, before it reads beside them."""
 _LONGEST_WAIT_S: Final = 30.0
 _PAUSE_S: Final = 0.005
+_NOTHING: Final = Standing({}, frozenset())
 _Answer = TypeVar("_Answer")
 
 
@@ -147,7 +148,7 @@ class History:
                 raise StorageError(
                     "the journal was replaced by another while it was read", hint="ask again"
                 ) from None
-            self._prepare(database, cursor, has_fresh=False)
+            self._prepare(database, cursor, read_standing(cursor).owners, has_fresh=False)
             yield cursor
 
     @contextmanager
@@ -168,14 +169,14 @@ class History:
         begin = time.monotonic()
         while True:
             with _shared(file, access) as cursor:
-                found = {} if cursor is None else read_meta(cursor)
+                found = _NOTHING if cursor is None else read_standing(cursor)
                 if self._projector.is_current(found, mark):
-                    self._prepare(file, cursor, has_fresh=False)
+                    self._prepare(file, cursor, found.owners, has_fresh=False)
                     yield cursor
                     return
                 waited = time.monotonic() - begin
                 if waited > _PATIENCE_S and self._projector.can_continue(found, mark):
-                    self._read_tail(file, cursor, int(found["pos"]))
+                    self._read_tail(file, cursor, found)
                     yield cursor
                     return
                 if waited > _LONGEST_WAIT_S:
@@ -198,22 +199,22 @@ class History:
             time.sleep(_PAUSE_S)
         return is_held
 
-    def _read_tail(self, database: Database, cursor: Any, pos: int) -> None:
+    def _read_tail(self, database: Database, cursor: Any, found: Standing) -> None:
         """Fold what is newer than the file beside it, because others keep it from being written."""
         connection = database.reader()
         empty_fresh(connection)
         fold = BatchFold(self._source, cursor, BASE)
-        for page in self._source.pages(pos):
+        for page in self._source.pages(int(found.meta["pos"])):
             fold.take(page.events)
         write_batch(cursor, FRESH, fold.batch(), seen=BASE)
-        self._prepare(database, cursor, has_fresh=True)
+        newer = cursor.execute(f"SELECT owner FROM {FRESH}.open_runs").fetchall()
+        owners = found.owners | {str(owner) for (owner,) in newer}
+        self._prepare(database, cursor, owners, has_fresh=True)
 
-    def _prepare(self, database: Database, cursor: Any, *, has_fresh: bool) -> None:
+    def _prepare(
+        self, database: Database, cursor: Any, owners: Iterable[str], *, has_fresh: bool
+    ) -> None:
         """Define the names of a question, unless they are what they should be."""
-        query = f"SELECT DISTINCT owner FROM {BASE}.open_runs"
-        if has_fresh:
-            query += f" UNION SELECT owner FROM {FRESH}.open_runs"
-        owners = [str(owner) for (owner,) in cursor.execute(query).fetchall()]
         dead = tuple(sorted(owner for owner in owners if not self._is_alive(owner)))
         if database.names != (has_fresh, dead):
             create_views(cursor, has_fresh=has_fresh, dead_owners=dead)

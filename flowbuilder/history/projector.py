@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from flowbuilder._version import __version__
 from flowbuilder.history.batch import (
     BatchFold,
     create_tables,
     insert_tables,
+    merge_counts,
     remove_runs,
     write_batch,
 )
@@ -19,7 +20,7 @@ from flowbuilder.history.source import JournalSource
 from flowbuilder.history.tables import SCHEMA_VERSION
 from flowbuilder.store.retention import JournalMark
 
-__all__ = ["Kept", "OutdatedError", "Projector", "read_meta"]
+__all__ = ["Kept", "OutdatedError", "Projector", "Standing", "read_standing"]
 
 _CHUNK_S: Final = 0.3
 """How long others are kept out at a time."""
@@ -40,6 +41,15 @@ class Kept(Protocol):
     def tables(self, run_ids: Sequence[str]) -> Any:
         """Iterate over the projected rows of runs, as mappings of table name to Arrow table."""
         ...
+
+
+class Standing(NamedTuple):
+    """Where the tables stand."""
+
+    meta: Mapping[str, str]
+    """Empty if there are no tables."""
+    owners: frozenset[str]
+    """Who executes the runs that are not over."""
 
 
 class OutdatedError(Exception):
@@ -80,38 +90,44 @@ class Projector:
             batch = fold.batch()
             with _Transaction(cursor):
                 write_batch(cursor, BASE, batch)
+                merge_counts(cursor, BASE)
                 _set(cursor, "pos", pos)
             if time.monotonic() > deadline:
                 return 0 <= mark.last_pos <= pos and self._settle(cursor, found, mark)
         return self._settle(cursor, found, mark)
 
-    def is_current(self, found: Mapping[str, str], mark: JournalMark) -> bool:
-        """Whether tables with this `read_meta` hold everything up to ``mark``."""
+    def is_current(self, found: Standing, mark: JournalMark) -> bool:
+        """Whether tables that stand there hold everything up to ``mark``."""
         if not self.can_continue(found, mark):
             return False
-        pos = int(found["pos"])
+        pos = int(found.meta["pos"])
         return 0 <= mark.last_pos <= pos or not self._source.has_more(pos)
 
-    def can_continue(self, found: Mapping[str, str], mark: JournalMark) -> bool:
+    def can_continue(self, found: Standing, mark: JournalMark) -> bool:
         """Whether what the tables hold is right, if not all there is."""
         return (
-            found.get("made_by") == _MADE_BY
-            and found["identity"] == mark.identity
-            and not self._has_moved(found, mark)
+            found.meta.get("made_by") == _MADE_BY
+            and found.meta["identity"] == mark.identity
+            and not self._has_moved(found.meta, mark)
         )
 
-    def _begin(self, cursor: Any, mark: JournalMark) -> dict[str, str]:
-        found = read_meta(cursor)
+    def _begin(self, cursor: Any, mark: JournalMark) -> Mapping[str, str]:
+        found = read_standing(cursor).meta
         if not found:
             with _Transaction(cursor):
                 create_tables(cursor, BASE)
                 start = {"made_by": _MADE_BY, "identity": mark.identity, "pos": "0"}
-                for name, value in {**start, "removals": "-2", "months": "-"}.items():
+                for name, value in {
+                    **start,
+                    "removals": "-2",
+                    "months": "-",
+                    "merged": "0",
+                }.items():
                     cursor.execute(
                         f"INSERT INTO {BASE}.meta VALUES (?, ?)",
                         [name, value],
                     ).fetchall()
-            found = read_meta(cursor)
+            found = read_standing(cursor).meta
         if found["made_by"] != _MADE_BY or found["identity"] != mark.identity:
             raise OutdatedError
         return found
@@ -135,6 +151,7 @@ class Projector:
             if wanted:
                 for tables in self._kept.tables(sorted(wanted)):
                     insert_tables(cursor, BASE, tables)
+            merge_counts(cursor, BASE)
             _set(cursor, "removals", mark.removals)
             _set(cursor, "months", months)
         return True
@@ -153,13 +170,15 @@ class _Transaction:
         self._cursor.execute("COMMIT" if kind is None else "ROLLBACK").fetchall()
 
 
-def read_meta(cursor: Any) -> dict[str, str]:
-    """Read where the tables stand; empty if there are none."""
+def read_standing(cursor: Any) -> Standing:
+    """Read where the tables stand, in one query, because it precedes every question."""
+    query = f"SELECT name, value FROM {BASE}.meta UNION ALL SELECT '', owner FROM {BASE}.open_runs"
     try:
-        rows = cursor.execute(f"SELECT name, value FROM {BASE}.meta").fetchall()
+        rows = cursor.execute(query).fetchall()
     except load_duckdb().CatalogException:
-        return {}
-    return dict(rows)
+        return Standing({}, frozenset())
+    meta = {name: value for name, value in rows if name}
+    return Standing(meta, frozenset(value for name, value in rows if not name))
 
 
 def _set(cursor: Any, name: str, value: object) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "arrow_schema", "create_statements", "to_arrow"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _TEXT, _INT, _LONG, _REAL = "VARCHAR", "INTEGER", "BIGINT", "DOUBLE"
 _TIME, _FLAG, _JSON = "TIMESTAMP", "BOOLEAN", "JSON"
@@ -121,12 +121,11 @@ TABLES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Table -> column -> DuckDB type; ``docs/how-to/query-the-history.md`` tells what they hold."""
 
-# How often each duration occurred, per day: the sum of these rows is the sum over `tasks`, and
-# negative counts take removed runs out again.
-_DAILY: Final = (
-    "CREATE TABLE {place}.daily (day DATE, workflow VARCHAR, task VARCHAR, type VARCHAR,"
-    " state VARCHAR, is_retry BOOLEAN, measure VARCHAR, bucket SMALLINT, n BIGINT,"
-    " total_ns HUGEINT)"
+# How often each duration occurred: the sum of these rows is the sum over `tasks`, and negative
+# counts take removed runs out again.
+_DURATIONS: Final = (
+    "CREATE TABLE {place}.durations (workflow VARCHAR, task VARCHAR, type VARCHAR, state VARCHAR,"
+    " is_retry BOOLEAN, measure VARCHAR, bucket SMALLINT, n BIGINT, total_ns HUGEINT)"
 )
 # The few runs that are not over: to find their owners without a scan.
 _OPEN_RUNS: Final = "CREATE TABLE {place}.open_runs (run_id VARCHAR, owner VARCHAR)"
@@ -139,7 +138,7 @@ def create_statements(place: str, *, has_meta: bool = True) -> list[str]:
     for table, columns in TABLES.items():
         listed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
         statements.append(f"CREATE TABLE {place}.{table} ({listed})")
-    extra = (_DAILY, _OPEN_RUNS, _META) if has_meta else (_DAILY, _OPEN_RUNS)
+    extra = (_DURATIONS, _OPEN_RUNS, _META) if has_meta else (_DURATIONS, _OPEN_RUNS)
     return statements + [text.format(place=place) for text in extra]
 
 

@@ -51,18 +51,18 @@ SELECT workflow, task, sum(n)::BIGINT AS attempts,
   coalesce(sum(n) FILTER (state = 'failed'), 0)::BIGINT AS failed,
   coalesce(sum(n) FILTER (state = 'succeeded' AND is_retry), 0)::BIGINT AS recovered,
   recovered / nullif(coalesce(sum(n) FILTER (state = 'succeeded'), 0), 0) AS flakiness
-FROM daily WHERE measure = 'duration' GROUP BY workflow, task HAVING recovered > 0
+FROM durations WHERE measure = 'duration' GROUP BY workflow, task HAVING recovered > 0
 ORDER BY flakiness DESC, workflow, task""",
     "cost": """
 SELECT workflow, sum(n)::BIGINT AS attempts, (sum(total_ns) / 1e9)::DOUBLE AS task_seconds,
   (coalesce(sum(total_ns) FILTER (state = 'failed'), 0) / 1e9)::DOUBLE AS failed_seconds,
   (coalesce(sum(total_ns) FILTER (is_retry), 0) / 1e9)::DOUBLE AS retried_seconds
-FROM daily WHERE measure = 'duration' GROUP BY workflow ORDER BY task_seconds DESC, workflow""",
+FROM durations WHERE measure = 'duration' GROUP BY workflow ORDER BY task_seconds DESC, workflow""",
     "cache_hit_rate": """
 SELECT workflow, task, coalesce(sum(n) FILTER (state = 'cached'), 0)::BIGINT AS cached,
   coalesce(sum(n) FILTER (state IN ('succeeded', 'failed')), 0)::BIGINT AS executed,
   cached / nullif(cached + executed, 0) AS hit_rate
-FROM daily WHERE measure = 'duration' GROUP BY workflow, task
+FROM durations WHERE measure = 'duration' GROUP BY workflow, task
 HAVING cached + executed > 0 ORDER BY hit_rate DESC, workflow, task""",
 }
 
@@ -73,7 +73,7 @@ _PERCENTILES: Final = """
     SELECT workflow, task, CASE WHEN bucket < 0 THEN 0.0 ELSE pow(2, (bucket + 0.5) / 16) / 1e9 END
         AS value, sum(counted) OVER (of_task ORDER BY bucket) AS upto,
       sum(counted) OVER of_task AS of, (sum(ns) OVER of_task / 1e9)::DOUBLE AS total
-    FROM (SELECT workflow, task, bucket, sum(n) AS counted, sum(total_ns) AS ns FROM daily
+    FROM (SELECT workflow, task, bucket, sum(n) AS counted, sum(total_ns) AS ns FROM durations
       WHERE measure = '{measure}' AND {chosen} GROUP BY ALL HAVING counted > 0)
     WINDOW of_task AS (PARTITION BY workflow, task)) GROUP BY workflow, task"""
 _QUANTILES: Final = ", ".join(
@@ -109,7 +109,7 @@ def empty_fresh(connection: Any) -> None:
 
 
 def _definitions(has_fresh: bool, dead_owners: Sequence[str]) -> dict[str, str]:
-    found = {table: _rows_of(table, has_fresh) for table in (*TABLES, "daily")}
+    found = {table: _rows_of(table, has_fresh) for table in (*TABLES, "durations")}
     if dead_owners:
         owners = ", ".join("'" + owner.replace("'", "''") + "'" for owner in dead_owners)
         state = _INTERRUPTED.format(owners=owners)

@@ -271,13 +271,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 TABLES = ("runs", "tasks", "events", "artifacts", "metrics")
 TOTALS = (
-    "SELECT day, workflow, task, type, state, is_retry, measure, bucket, sum(n), sum(total_ns)"
-    " FROM daily GROUP BY ALL HAVING sum(n) <> 0"
+    "SELECT workflow, task, type, state, is_retry, measure, bucket, sum(n), sum(total_ns)"
+    " FROM durations GROUP BY ALL HAVING sum(n) <> 0"
 )
 
 
 def everything(history: History) -> dict[str, list[str]]:
     """All a history holds, whatever its order."""
     tables = {name: history.sql(f"SELECT * FROM {name}").rows for name in TABLES}
-    tables["daily"] = history.sql(TOTALS).rows
+    tables["durations"] = history.sql(TOTALS).rows
     return {name: sorted(map(repr, rows)) for name, rows in tables.items()}

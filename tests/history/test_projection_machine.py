@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from flowbuilder.history import batch
 from flowbuilder.history.pruning import prune
 from flowbuilder.records import AttemptFinished
 from tests.history.conftest import DAY, MAY, Store, everything
@@ -22,6 +23,7 @@ class HistoryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
+        batch._MOST_UNMERGED = 8  # so that counts are merged all the time
         self.store = Store(self.folder / "store")
         self.live = []
         self.dead = []
@@ -32,6 +34,7 @@ class HistoryMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.compare()
         self.store.close()
+        batch._MOST_UNMERGED = 50_000
         shutil.rmtree(self.folder)
 
     @rule(workflow=st.sampled_from(["etl", "report"]), n=st.none() | st.integers() | TEXTS)
@@ -129,7 +132,7 @@ class HistoryMachine(RuleBasedStateMachine):
             assert self.store.rows(query, run_id) == [(ends,)]
             query = "SELECT count(DISTINCT seq) FROM events WHERE run_id = ?"
             assert self.store.rows(query, run_id) == [(len(events),)]
-        counted = "SELECT coalesce(sum(n), 0)::BIGINT FROM daily WHERE measure = 'queue'"
+        counted = "SELECT coalesce(sum(n), 0)::BIGINT FROM durations WHERE measure = 'queue'"
         assert self.store.rows(counted) == self.store.rows(
             "SELECT count(*) FROM tasks WHERE NOT is_open"
         )
