@@ -8,6 +8,7 @@ from pathlib import Path
 from flowbuilder.history.history import History
 from flowbuilder.history.months import Months
 from flowbuilder.history.pruning import prune
+from flowbuilder.history.search import Search
 from flowbuilder.store.sqlite_journal import SqliteJournal
 
 
@@ -23,7 +24,8 @@ def say(text: str) -> None:
 
 
 def main(action: str, place: str, *more: str) -> None:
-    journal, months, history = open_store(Path(place))
+    folder = Path(place)
+    journal, months, history = open_store(folder)
     if action == "prune":
         say("begin")
         for report in prune(journal, months, now_ns=int(more[0]), grace_s=1.0):
@@ -31,6 +33,10 @@ def main(action: str, place: str, *more: str) -> None:
     elif action == "project":
         say("begin")
         say(str(history.sql("SELECT count(*) FROM tasks").rows[0][0]))
+    elif action == "index":
+        say("begin")
+        search = Search(journal, months, folder / "history")
+        say(str(len(search.search("text", limit=10_000))))
     elif action == "read":
 
         def stay(cursor: object) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowbuilder.history.pruning import prune
+from flowbuilder.history.search import Search
 from tests.history.conftest import DAY, MAY, everything
 
 DRIVER = Path(__file__).with_name("history_driver.py")
@@ -122,6 +123,27 @@ def test_kill_while_projecting_leaves_a_history_that_goes_on(store):
         store.history._place[0].remove()
 
     assert kills >= 2
+
+
+@pytest.mark.slow
+def test_kill_while_indexing_leaves_an_index_that_goes_on(store):
+    fill(store, 400)
+    folder = store.folder / "history"
+    steps = [
+        lambda f: "search.db-journal" in files_of(f),
+        lambda f: size_of(f) > 60_000,
+        lambda f: size_of(f) > 200_000,
+    ]
+    kills = 0
+    search = Search(store.journal, store.months, folder)
+    for step in steps:
+        kills += killed_when(drive("index", store), folder, step)
+        assert len(search.search("text kind:log", limit=10_000)) == 400
+        search.check()
+        (folder / "search.db").unlink()
+    search.close()
+
+    assert kills >= 1
 
 
 @pytest.mark.parametrize("seed", range(6))

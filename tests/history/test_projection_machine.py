@@ -12,11 +12,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from flowbuilder.history import batch
 from flowbuilder.history.pruning import prune
+from flowbuilder.history.search import Search
+from flowbuilder.history.search_query import KINDS
 from flowbuilder.records import AttemptFinished
 from tests.history.conftest import DAY, MAY, Store, everything
 
 INSTANCES = st.integers(0, 6)
 TEXTS = st.text(max_size=8)
+
+
+def findable(search):
+    kinds = (search.search(f"kind:{kind}", limit=100_000) for kind in KINDS)
+    return sorted(repr(hit) for hits in kinds for hit in hits)
 
 
 class HistoryMachine(RuleBasedStateMachine):
@@ -25,11 +32,15 @@ class HistoryMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         batch._MOST_UNMERGED = 8  # so that counts are merged all the time
         self.store = Store(self.folder / "store")
+        self.search = self.open_search(self.store.folder / "history")
         self.live = []
         self.dead = []
         self.ended = []
         self.now = MAY
         self.rebuilds = 0
+
+    def open_search(self, folder: Path | None) -> Search:
+        return Search(self.store.journal, self.store.months, folder)
 
     def teardown(self) -> None:
         self.compare()
@@ -113,6 +124,10 @@ class HistoryMachine(RuleBasedStateMachine):
         self.store.rows("SELECT count(*) FROM runs")
 
     @rule()
+    def find(self):
+        self.search.search("kind:run")
+
+    @rule()
     def compare(self):
         for run in self.live:
             run.sync()
@@ -123,6 +138,9 @@ class HistoryMachine(RuleBasedStateMachine):
         )
         assert told == everything(fresh)
         fresh.close()
+        index = self.open_search(None)
+        assert findable(self.search) == findable(index)
+        index.close()
         ids = {run.run_id for run in self.live + self.ended}
         assert {run_id for (run_id,) in self.store.rows("SELECT run_id FROM runs")} == ids
         for run_id in ids:
