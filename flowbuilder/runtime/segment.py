@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 
 from flowbuilder.runtime.capture import Slot, slots
 from flowbuilder.runtime.executors.inline import not_awaited
+from flowbuilder.store.small_outputs import small_output
 
 if TYPE_CHECKING:
     from flowbuilder.runtime.live_run import LiveRun
 
 __all__ = ["run_segment"]
 
-_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+_ALWAYS_SMALL = frozenset({type(None), bool, float})
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_TEXTS = frozenset({str, bytes})
 
 
 def run_segment(
@@ -36,12 +39,12 @@ def run_segment(
         and what it raised. No exception and an instance below ``last`` mean that the driver has to
         look at something else: a request, or that ``until_ns`` has passed.
     """
-    calls, values, guarded = run.bound.calls, run.values, run.guarded
+    calls, values, guarded, encoded = run.bound.calls, run.values, run.guarded, run.encoded
     thread = get_ident()
     outer = slots.get(thread)
     slot = Slot(run, first, 1)
     start_ns = monotonic_ns()
-    segment = run.recorder.open_segment(first, last, start_ns, values, run.encoded)
+    segment = run.recorder.open_segment(first, last, start_ns, values, encoded)
     record_end = segment.ends.append
     keep_output = run.keep_output
     instance = first
@@ -58,9 +61,13 @@ def run_segment(
                 output = function(*[run.output(source) for source in sources])
             else:
                 output = function(*[values[source] for source in sources])
-            if output.__class__ in _SCALARS:
+            kind = output.__class__
+            if kind in _ALWAYS_SMALL or (kind is int and _INT_MIN <= output <= _INT_MAX):
                 values[instance] = output
-            elif output.__class__ is CoroutineType:
+            elif kind in _TEXTS or kind is int:
+                values[instance] = output
+                encoded[instance] = small_output(output)
+            elif kind is CoroutineType:
                 raise not_awaited(output, run.plan.tasks[instance].key)  # noqa: TRY301
             else:
                 keep_output(instance, output)
