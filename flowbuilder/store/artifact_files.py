@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from flowbuilder.store.disk import current_disk
 from flowbuilder.store.file_locks import LocksUnsupportedError, try_lock
 
 __all__ = [
@@ -89,6 +90,7 @@ class DigestWriter(ByteSink):
         super().__init__()
         self._descriptor = descriptor
         self._max_bytes = max_bytes
+        self._disk = current_disk()
         from hashlib import blake2b
 
         self._hash = blake2b(digest_size=DIGEST_BYTES)
@@ -102,7 +104,7 @@ class DigestWriter(ByteSink):
             raise TooLargeError
         self._hash.update(view)
         while view:
-            view = view[os.write(self._descriptor, view) :]
+            view = view[self._disk.write(self._descriptor, view) :]
         return count
 
     @property
@@ -143,24 +145,25 @@ def write_file(
     _make_folder(path.parent)
     _make_folder(folder)
     temporary = folder / f".{path.name}.{os.urandom(6).hex()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    disk = current_disk()
+    descriptor = disk.create(temporary)
     try:
         writer = DigestWriter(descriptor, max_bytes)
         with suppress(LocksUnsupportedError):
             try_lock(descriptor)
         fill(writer)
-        os.fsync(descriptor)
+        disk.sync(descriptor)
         if os.name == "nt":  # which renames no open file
             descriptor = _closed(descriptor)
-        temporary.replace(path)
+        disk.rename(temporary, path)
     except BaseException:
         descriptor = _closed(descriptor)
         with suppress(OSError):
-            temporary.unlink()
+            disk.unlink(temporary)
         raise
     finally:
         _closed(descriptor)
-    _sync_folder(path.parent)
+    disk.sync_folder(path.parent)
     return Written(writer.size_bytes, writer.digest)
 
 
@@ -183,17 +186,5 @@ def _make_folder(folder: Path) -> None:
     # Not `parents=True`, which makes all but the last with the default permissions.
     if not folder.is_dir():
         _make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Without this a crash may forget the name of a file whose content is on disk. Windows has no
-    # such call.
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        current_disk().make_folder(folder)
+        current_disk().sync_folder(folder.parent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -79,7 +79,8 @@ class Checkpoints:
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
-            self._connection.close()
+            with suppress(apsw.FullError, apsw.IOError):  # the log stays as it is
+                self._connection.close()
             self._connection = None
 
     def abandon(self) -> list[object]:

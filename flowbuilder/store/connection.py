@@ -11,11 +11,16 @@ from typing import Final
 import apsw
 
 from flowbuilder.errors import StorageError
+from flowbuilder.store.disk import current_disk
+from flowbuilder.store.disk_space import free_bytes, space_error
 
 __all__ = ["BUSY_TIMEOUT_MS", "check_library", "open_connection", "storage_error", "storage_errors"]
 
 BUSY_TIMEOUT_MS: Final = 10_000
 """How long one statement waits for another process; a commit takes a fraction of a millisecond."""
+
+_LEAST_BYTES: Final = 64 * 1024
+"""What the smallest write may take: the log and its shared memory grow in pieces."""
 
 _FIRST_AFFECTED = (3, 7, 0)
 _FIRST_FIXED = (3, 51, 3)
@@ -62,7 +67,7 @@ def open_connection(path: Path | None, *, read_only: bool = False) -> apsw.Conne
     if path is None:
         return apsw.Connection(":memory:")
     flags = apsw.SQLITE_OPEN_READWRITE | (0 if read_only else apsw.SQLITE_OPEN_CREATE)
-    connection = apsw.Connection(str(path), flags=flags)
+    connection = apsw.Connection(str(path), flags=flags, vfs=current_disk().vfs)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     connection.wal_autocheckpoint(0)
     connection.pragma("synchronous", "FULL")
@@ -75,18 +80,39 @@ def open_connection(path: Path | None, *, read_only: bool = False) -> apsw.Conne
 
 
 @contextmanager
-def storage_errors(action: str, path: Path | None) -> Iterator[None]:
-    """Turn SQLite's errors inside the block into `StorageError` with what to do about them."""
+def storage_errors(action: str, path: Path | None, needed_bytes: int = 0) -> Iterator[None]:
+    """Turn SQLite's errors inside the block into `StorageError` with what to do about them.
+
+    ``needed_bytes`` is about what is being written.
+    """
     try:
         yield
     except apsw.Error as error:
-        raise storage_error(action, path, error) from error
+        raise storage_error(action, path, error, needed_bytes) from error
+    except UnicodeDecodeError as error:  # how apsw meets damaged text
+        where = "memory" if path is None else path
+        raise StorageError(
+            f"could not {action} the journal in {where}: a text in it is damaged",
+            hint="run 'flowbuilder store check'; restore the store from a backup",
+        ) from error
 
 
-def storage_error(action: str, path: Path | None, error: apsw.Error) -> StorageError:
+def storage_error(
+    action: str, path: Path | None, error: apsw.Error, needed_bytes: int = 0
+) -> StorageError:
     """Say in our words what SQLite reported."""
+    if path is not None and _is_out_of_space(error, path, needed_bytes):
+        return space_error(f"{action} the journal", path, max(needed_bytes, _LEAST_BYTES))
     where = str(path) if path is not None else "memory"
     return StorageError(f"could not {action} the journal in {where}: {error}", hint=_advice(error))
+
+
+def _is_out_of_space(error: apsw.Error, path: Path, needed_bytes: int) -> bool:
+    if isinstance(error, apsw.FullError):
+        return True
+    # The shared memory and a new file fail in other words when there is no space for them.
+    may_be = isinstance(error, apsw.IOError | apsw.CantOpenError)
+    return may_be and 0 <= free_bytes(path) < max(needed_bytes, _LEAST_BYTES)
 
 
 def _advice(error: apsw.Error) -> str:
@@ -97,7 +123,6 @@ def _advice(error: apsw.Error) -> str:
 
 
 _ADVICE: Final[tuple[tuple[type[apsw.Error], str], ...]] = (
-    (apsw.FullError, "the disk or quota is full: free some space; nothing earlier is lost"),
     (apsw.BusyError, "another process holds the journal's lock: wait for it or end it"),
     (apsw.LockedError, "another process holds the journal's lock: wait for it or end it"),
     (apsw.ReadOnlyError, "the place is read-only: choose another with --data-dir"),

@@ -154,11 +154,25 @@ class GroupCommit:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep everybody of this process from writing, with everything notified so far written."""
+        """Keep everybody of this process from writing, with everything notified so far written.
+
+        Raises
+        ------
+        StorageError
+            If it could not be written.
+        """
         self.check_writable()
         with self._lock:
-            self._commit()
+            if not self._commit():
+                self.raise_unwritten()
             yield
+
+    def raise_unwritten(self) -> None:
+        """Say why something notified could not be written so far, if that is so."""
+        for run in list(self._dirty):
+            failure = run.failure
+            if failure is not None:
+                raise StorageError(failure.message, hint=failure.hint) from failure
 
     @contextmanager
     def settled(self) -> Iterator[None]:

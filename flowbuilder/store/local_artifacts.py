@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,8 @@ from flowbuilder.store.artifact_files import (
     digest_of,
     write_file,
 )
+from flowbuilder.store.disk import current_disk
+from flowbuilder.store.disk_space import is_out_of_space, space_error
 from flowbuilder.store.janitor import PARTIAL_FOLDER
 from flowbuilder.store.sealing import CIPHER, encryption_key, seal, unseal
 from flowbuilder.store.value_forms import ValueForm, find_form, read_value
@@ -87,6 +88,7 @@ class LocalArtifactStore:
         if self._is_full():
             _log.info("output of instance %d stays in memory: the store is full", instance)
             return None
+        form = None
         try:
             form = find_form(value)
             if form is None or form.size_bytes > self._max_bytes:
@@ -108,6 +110,9 @@ class LocalArtifactStore:
             _log.info("output of instance %d stays in memory: %s", instance, error or "too large")
             return None
         except OSError as error:
+            if is_out_of_space(error):
+                size_bytes = max(form.size_bytes if form else 0, 4096)
+                raise space_error("store an output", stem.parent, size_bytes) from error
             raise StorageError(
                 f"could not store an output in {stem.parent}: {error.strerror or error}",
                 hint="free some space or choose another place with --data-dir",
@@ -156,7 +161,7 @@ class LocalArtifactStore:
 
     def remove_run(self, run_id: str) -> None:
         """Delete all files of a run. Values that are mapped from them stay valid."""
-        shutil.rmtree(self._folder_of(run_id), ignore_errors=True)
+        current_disk().remove_tree(self._folder_of(run_id))
         self._stored_bytes = -1
 
     @property

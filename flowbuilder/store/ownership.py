@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from flowbuilder.errors import StorageError
+from flowbuilder.store.disk import current_disk
 from flowbuilder.store.file_locks import LocksUnsupportedError, try_lock
 from flowbuilder.store.forks import watch_forks
 from flowbuilder.store.processes import boot_id, is_process_alive, process_start
@@ -61,7 +62,7 @@ class EngineLock:
             return
         if self._path is not None:
             with suppress(OSError):  # Windows removes no open file: the next engine cleans up
-                self._path.unlink()
+                current_disk().unlink(self._path)
         os.close(descriptor)
 
     def abandon(self) -> None:
@@ -97,7 +98,7 @@ class Owners:
         path = self._folder / owner.engine_id
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = current_disk().create(path)
         except OSError as error:
             raise StorageError(
                 f"cannot register this process in {self._folder}: {error.strerror or error}",
@@ -105,7 +106,7 @@ class Owners:
             ) from error
         try:
             owner = msgspec.structs.replace(owner, is_locked=_lock_new(descriptor))
-            os.write(descriptor, msgspec.json.encode(owner))
+            current_disk().write(descriptor, msgspec.json.encode(owner))
         except OSError as error:
             os.close(descriptor)
             path.unlink(missing_ok=True)
@@ -158,7 +159,7 @@ class Owners:
             with suppress(OSError):
                 is_old = time.time() - path.stat().st_mtime > _STALE_AFTER_S
                 if is_old and not self.is_alive(path.name):
-                    path.unlink()
+                    current_disk().unlink(path)
                     removed += 1
         return removed
 

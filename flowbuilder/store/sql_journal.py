@@ -147,7 +147,11 @@ class SqlJournal:
         """
         self._group.flush_notified()
         with self._readers.reading() as connection:
-            return read_summary(connection, find_run_id(connection, ref), self._is_alive)
+            try:
+                return read_summary(connection, find_run_id(connection, ref), self._is_alive)
+            except StorageError:
+                self._group.raise_unwritten()  # it may be among what is not on disk yet
+                raise
 
     def list_runs(
         self, *, limit: int = 50, workflow: str | None = None, state: RunState | None = None
@@ -172,7 +176,11 @@ class SqlJournal:
             If it does not exist, or anything of it is damaged.
         """
         self._group.flush_notified()
-        return load_saved_run(self._readers, run_id, self._is_alive)
+        try:
+            return load_saved_run(self._readers, run_id, self._is_alive)
+        except StorageError:
+            self._group.raise_unwritten()  # it may be among what is not on disk yet
+            raise
 
     def version(self, plan_id: str) -> VersionHeader:
         """Read a stored version.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +38,7 @@ class SqliteWriter:
     def write(self, batch: Batch) -> None:
         """Write a batch in one transaction and return once it is on disk."""
         try:
-            with storage_errors("write", self._path):
+            with storage_errors("write", self._path, batch.size_bytes):
                 self._check_file()
                 self.connection.execute("BEGIN IMMEDIATE")
                 try:
@@ -102,8 +102,13 @@ class SqliteWriter:
         return next(self.connection.execute(query, (plan_id,)), None) is not None
 
     def close(self) -> None:
-        """Close the connection."""
-        self.connection.close()
+        """Close the connection.
+
+        The last one of all processes moves the log into the file; if the disk refuses that, the
+        log stays, and whoever opens the journal next reads it.
+        """
+        with suppress(apsw.FullError, apsw.IOError):
+            self.connection.close()
 
     def abandon(self) -> list[object]:
         """Forget the connection after a fork; return what must not be closed."""
