@@ -527,6 +527,8 @@ class Driver:
                     run.journal.sync()
                     is_synced = True
                 except Exception as problem:
+                    if run.error is not None:
+                        _LOG.warning("the end of run %s is not on disk: %s", run.run_id, problem)
                     self.blame(run, problem)
                     state = RunState.FAILED  # noqa: PLW2901
             self._close(run, state)

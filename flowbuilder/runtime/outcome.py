@@ -424,20 +424,17 @@ class Outcomes:
         )
         value = run.output(instance)
 
-        def save() -> ArtifactStored | None:
+        def save() -> ArtifactStored | Exception | None:
             try:
                 return store.save(run.run_id, instance, number, key, value, encrypt=task.encrypt)
             except Exception as error:
                 # Whatever storing it raises, the task itself did what it should.
                 _LOG.warning("the output of %s is not kept: %s", key, error)
                 run.note(instance, number, "log", f"the output is not kept: {error}\n", "warning")
-                return None
+                return error
 
-        def saved(artifact: ArtifactStored | None) -> LiveRun:
-            run.pending_saves -= 1
-            if artifact is not None and run.finished is None:
-                run.set_sparse("stored", instance, artifact)
-                run.recorder.event(artifact)
+        def saved(artifact: ArtifactStored | Exception | None) -> LiveRun:
+            self._note_saved(run, instance, artifact)
             return run
 
         run.pending_saves += 1
@@ -449,6 +446,21 @@ class Outcomes:
             # Nothing stops a consumer from changing such an object, so it is written before anyone
             # gets it.
             saved(save())
+
+    def _note_saved(
+        self, run: LiveRun, instance: int, saved: ArtifactStored | Exception | None
+    ) -> None:
+        run.pending_saves -= 1
+        if run.finished is not None:
+            return
+        if isinstance(saved, Exception):
+            if run.plan.tasks[instance].persist is Persist.ALWAYS:
+                # The author said that the run is worth nothing without it.
+                self._driver.blame(run, saved)
+                self._driver.request_stop(run, "storage")
+        elif saved is not None:
+            run.set_sparse("stored", instance, saved)
+            run.recorder.event(saved)
 
 
 def _timing(attempt: Attempt, done: Completion) -> Timing:

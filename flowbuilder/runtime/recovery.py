@@ -16,7 +16,7 @@ from flowbuilder.records import ArtifactStored, TaskReset, TaskSkipped
 from flowbuilder.runtime.guards import find_guard
 from flowbuilder.runtime.plan import ExecutionPlan
 from flowbuilder.store.ports import SavedRun
-from flowbuilder.vocabulary import TASK_STATE_CODES, Effects, TaskState
+from flowbuilder.vocabulary import TASK_STATE_CODES, Effects, Persist, TaskState
 
 if TYPE_CHECKING:
     from flowbuilder.runtime.live_run import LiveRun
@@ -193,7 +193,11 @@ class _Draft:
             return
         successors = self.plan.successors_of(instance)
         needed_by = next((child for child in successors if child in self.rerun), None)
+        task = self.plan.tasks[instance]
         if needed_by is None:
+            # Its process ended between the completion and the file, or the disk refused the file.
+            if task.persist is Persist.ALWAYS and task.effects is not Effects.EXTERNAL:
+                self.rerun[instance] = "its output is to be kept and was not stored"
             return
         if instance in self.preloaded:
             self.refill.add(instance)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from threading import get_ident
 from time import monotonic_ns
 from types import CoroutineType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowbuilder.runtime.capture import Slot, slots
 from flowbuilder.runtime.executors.inline import not_awaited
@@ -49,6 +49,7 @@ def run_segment(
     keep_output = run.keep_output
     instance = first
     raised: BaseException | None = None
+    output: Any
     try:
         # From here on Ctrl-C raises; before, and after it is put back, the driver hears it.
         slots[thread] = slot

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 import flowbuilder as fb
+from flowbuilder.store.disk import Disk, using_disk
 
 LARGE = {
     "bytes": b"b" * 5_000,
@@ -34,3 +37,37 @@ def test_output_that_does_not_ride_in_its_record_is_kept(
 
     past = fb.run(run.id, data_dir=tmp_path / "store")
     assert past["first"] == past["second"] == LARGE[kind]
+
+
+class RefusingDisk(Disk):
+    def create(self, path):
+        if "artifacts" in path.parts:
+            raise OSError(errno.ENOSPC, "no space")
+        return super().create(path)
+
+
+@pytest.mark.parametrize("durability", ["run", "task"])
+@pytest.mark.parametrize("persist", ["always", "auto"])
+def test_output_the_disk_refuses_fails_the_run_only_if_it_was_to_be_kept(
+    tmp_path, monkeypatch, persist, durability
+):
+    monkeypatch.setenv("FLOWBUILDER_HOME", str(tmp_path / "home"))
+    flow = fb.Workflow("keeping", data_dir=tmp_path / "store")
+    flow = flow.add("first", give, config={"kind": "bytes"}, persist=persist)
+    with using_disk(RefusingDisk()):
+        run = flow.run(echo=False, check=False, durability=durability)
+
+    assert run["first"] == LARGE["bytes"]
+    assert run.state == ("failed" if persist == "always" else "succeeded")
+    if persist == "always":
+        assert "5 KB needed" in str(run.error)
+    else:
+        assert "the output is not kept" in run.logs()
+    again = flow.run(echo=False)
+    assert fb.run(again.id, data_dir=tmp_path / "store")["first"] == LARGE["bytes"]
+    if persist == "always":
+        resumed = fb.resume(
+            run.id, functions={f"{__name__}:give": give}, data_dir=tmp_path / "store"
+        )
+        assert resumed.state == "succeeded"
+        assert fb.run(run.id, data_dir=tmp_path / "store")["first"] == LARGE["bytes"]

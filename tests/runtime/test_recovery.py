@@ -314,3 +314,19 @@ def test_recovery_is_the_same_however_often_it_is_planned(case):
     plan, saved, _ = case
 
     assert recover(plan, saved) == recover(plan, saved)
+
+
+@pytest.mark.parametrize(
+    ("persist", "effects", "runs"),
+    [
+        ("always", "idempotent", True),
+        ("always", "external", False),
+        ("auto", "idempotent", False),
+    ],
+)
+def test_output_that_is_to_be_kept_and_is_not_there_is_made_again(persist, effects, runs):
+    plan = plan_of("a -> b", a={"persist": persist, "effects": effects})
+
+    found = recover(plan, saved_of(plan, ["succeeded", "succeeded"], outputs={1: 5}))
+
+    assert list(found.rerun) == ([0] if runs else [])
