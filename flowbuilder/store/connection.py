@@ -123,6 +123,7 @@ def _advice(error: apsw.Error) -> str:
 
 
 _ADVICE: Final[tuple[tuple[type[apsw.Error], str], ...]] = (
+    (apsw.FullError, "free some space; nothing earlier is lost"),
     (apsw.BusyError, "another process holds the journal's lock: wait for it or end it"),
     (apsw.LockedError, "another process holds the journal's lock: wait for it or end it"),
     (apsw.ReadOnlyError, "the place is read-only: choose another with --data-dir"),
