@@ -25,6 +25,9 @@ A subject is a class; which of these methods it has decides in which workloads i
 ``prepare_search(texts)``
     Make texts searchable; return a function that finds a query's newest or best 20, and one that
     makes one more text searchable.
+``prepare_chain(rows, stages)``
+    Return a callable that runs the chain of table functions once and returns its result and the
+    bytes copied between them.
 ``module``
     What `import` loads.
 ``close()``
@@ -54,6 +57,9 @@ SUBJECTS = {
     "flowbuilder_history": "benchmarks.subjects.histories:FlowBuilderHistory",
     "tantivy": "benchmarks.subjects.searches:Tantivy",
     "flowbuilder_search": "benchmarks.subjects.searches:FlowBuilderSearch",
+    "called_directly": "benchmarks.subjects.table_chains:CalledDirectly",
+    "pickled_chain": "benchmarks.subjects.table_chains:PickledBetweenProcesses",
+    "flowbuilder_chain": "benchmarks.subjects.table_chains:FlowBuilderChain",
     "flowbuilder": "benchmarks.subjects.flowbuilder_subject:FlowBuilderSubject",
 }
 

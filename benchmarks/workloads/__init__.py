@@ -9,6 +9,7 @@ from benchmarks.workloads.caching import measure_cached_calls, measure_hashing
 from benchmarks.workloads.commands import measure_command
 from benchmarks.workloads.compiling import measure_compiling
 from benchmarks.workloads.graphs import measure_graph
+from benchmarks.workloads.hand_overs import measure_hand_overs
 from benchmarks.workloads.histories import measure_history
 from benchmarks.workloads.imports import measure_import
 from benchmarks.workloads.keyed_rows import measure_keyed_rows
@@ -30,4 +31,5 @@ WORKLOADS: dict[str, Callable[[object, Mapping[str, object]], dict[str, float]]]
     "keyed_rows": measure_keyed_rows,
     "history": measure_history,
     "search": measure_search,
+    "hand_overs": measure_hand_overs,
 }

@@ -33,7 +33,8 @@ def _weigh_polars(frame: Any) -> int:
 
 
 def _weigh_pandas(frame: Any) -> int:
-    return int(frame.size) * _PANDAS_CELL_BYTES
+    columns = getattr(frame, "columns", None)
+    return len(frame.index) * (1 if columns is None else len(columns)) * _PANDAS_CELL_BYTES
 
 
 def _weigh_numpy(array: Any) -> int:

@@ -55,6 +55,22 @@ class MemoryStats(msgspec.Struct, frozen=True, kw_only=True):
     dropped_bytes: int = 0
 
 
+class _Reference(weakref.ref[WatchedValue]):
+    """Knows what it stood for when that is gone."""
+
+    __slots__ = ("key",)
+
+    key: int
+
+
+def _collector(gone: deque[int]) -> Callable[[weakref.ref[WatchedValue]], None]:
+    def note(reference: weakref.ref[WatchedValue]) -> None:
+        assert isinstance(reference, _Reference)
+        gone.append(reference.key)
+
+    return note
+
+
 class MemoryKeeper:
     """Watches the large outputs of an engine's runs. Thread-safe.
 
@@ -81,11 +97,14 @@ class MemoryKeeper:
         """Rank of what was spilled last: what is used now ranks above it."""
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._kept: dict[int, weakref.ref[WatchedValue]] = {}
+        self.restoring = threading.Lock()
+        """Held to bring a value back: two that ask at once get the same."""
+        self._kept: dict[int, _Reference] = {}
         self._weights: dict[int, float] = {}
         """What each counts for: its estimate, or its share of what was found by its buffers."""
         # Finalizers may run anywhere, inside our own lock too: they only append here.
         self._gone: deque[int] = deque()
+        self._note_gone = _collector(self._gone)
         self._held_bytes = 0.0
         self._counts = dict.fromkeys(("spilled", "reloaded", "dropped"), 0)
         self._bytes = dict.fromkeys(("spilled", "reloaded", "dropped"), 0)
@@ -109,8 +128,9 @@ class MemoryKeeper:
         kept.rank = self.age
         with self._lock:
             self._forget_gone()
-            key, gone = id(kept), self._gone
-            self._kept[key] = weakref.ref(kept, lambda _ref: gone.append(key))
+            reference = _Reference(kept, self._note_gone)
+            key = reference.key = id(kept)
+            self._kept[key] = reference
             self._weights[key] = size_bytes
             self._held_bytes += size_bytes
         return kept

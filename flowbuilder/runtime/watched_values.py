@@ -5,7 +5,6 @@ somebody asks for it.
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,7 +48,6 @@ class WatchedValue:
         "__weakref__",
         "_guard",
         "_keeper",
-        "_lock",
         "_original",
         "_ref",
         "_run",
@@ -72,7 +70,6 @@ class WatchedValue:
         self._keeper = keeper
         self._run = weakref.ref(run)
         self._guard = guard
-        self._lock = threading.Lock()
         self._original: weakref.ref[object] | None = None
         self._ref: TableRef | None = None
         self.instance = instance
@@ -127,7 +124,7 @@ class WatchedValue:
         StorageError
             If its file was removed.
         """
-        with self._lock:
+        with self._keeper.restoring:
             run = self._run()
             assert run is not None
             held = run.values[self.instance]

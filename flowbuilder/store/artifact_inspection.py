@@ -11,6 +11,8 @@ from pathlib import Path
 from flowbuilder.errors import StorageError
 from flowbuilder.records import ArtifactStored
 from flowbuilder.store.artifact_files import digest_of
+from flowbuilder.store.cold_files import find_packed, packed_problem, unpacked_name
+from flowbuilder.store.janitor import PARTIAL_FOLDER
 from flowbuilder.store.local_artifacts import LocalArtifactStore
 from flowbuilder.store.object_artifacts import ObjectArtifactStore
 from flowbuilder.store.ports import ArtifactInspector, ArtifactStore, StoredFile
@@ -57,22 +59,30 @@ class _LocalInspector:
             if with_content and digest_of(path) != artifact.digest:
                 return "its content does not match its digest"
         except FileNotFoundError:
-            return "it is missing"
+            packed = find_packed(path)
+            if packed is None:
+                return "it is missing"
+            return packed_problem(packed, artifact.digest, with_content=with_content)
         except OSError as error:
             return f"it cannot be read: {error.strerror or error}"
         return ""
 
     def stored(self) -> Iterator[StoredFile]:
-        for folder, _, names in os.walk(self._data_dir / "artifacts"):
+        for folder, folders, names in os.walk(self._data_dir / "artifacts"):
+            if PARTIAL_FOLDER in folders:
+                folders.remove(PARTIAL_FOLDER)
             for name in names:
                 path = Path(folder, name)
                 with suppress(OSError):
                     status = path.stat()
-                    place = path.relative_to(self._data_dir).as_posix()
+                    known = path.with_name(unpacked_name(name))
+                    place = known.relative_to(self._data_dir).as_posix()
                     yield StoredFile(place, status.st_size, status.st_mtime)
 
     def copy_to(self, path: str, target: Path, *, may_link: bool) -> None:
         source = self._data_dir / path
+        if not source.exists() and (packed := find_packed(source)) is not None:
+            source, target = packed, target.with_name(packed.name)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             if may_link:

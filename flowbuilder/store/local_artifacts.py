@@ -20,10 +20,12 @@ from flowbuilder.store.artifact_files import (
     digest_of,
     write_file,
 )
+from flowbuilder.store.cold_files import coldest, find_packed, open_packed, pack
 from flowbuilder.store.disk import current_disk
 from flowbuilder.store.disk_space import is_out_of_space, space_error
 from flowbuilder.store.janitor import PARTIAL_FOLDER
 from flowbuilder.store.sealing import CIPHER, encryption_key, seal, unseal
+from flowbuilder.store.tables import table_as
 from flowbuilder.store.value_forms import ValueForm, find_form, read_value
 
 __all__ = ["LocalArtifactStore"]
@@ -144,20 +146,14 @@ class LocalArtifactStore:
             another key: the output counts as absent.
         """
         path = self._path_of(artifact)
-        _check_digest(path, artifact)
         try:
-            return read_value(
-                _unsealed(path, artifact) if artifact.cipher else path,
-                artifact.format,
-                artifact.type_name,
-                artifact.path,
-            )
-        except FlowBuilderError:
-            raise
-        except Exception as error:  # unpickling may run any code, and a library refuse in any way
-            raise StorageError(
-                f"the stored output {artifact.path} is unreadable: {error}"
-            ) from error
+            return _load(path, artifact)
+        except StorageError:
+            # Another process may have packed it since we looked, or long ago.
+            packed = None if path.exists() else find_packed(path)
+            if packed is None:
+                raise
+        return _load_packed(packed, artifact)
 
     def remove_run(self, run_id: str) -> None:
         """Delete all files of a run. Values that are mapped from them stay valid."""
@@ -178,7 +174,18 @@ class LocalArtifactStore:
             return False
         if self._stored_bytes < 0:
             self._stored_bytes = self.size_bytes()
+        if self._stored_bytes >= self._max_store_bytes:
+            self._pack_some(self._stored_bytes - self._max_store_bytes + 1)
         return self._stored_bytes >= self._max_store_bytes
+
+    def _pack_some(self, wanted_bytes: int) -> None:
+        """Pack tables nobody read for long, until enough is freed or nothing is left to pack."""
+        for path in coldest(self.folder):
+            if wanted_bytes <= 0:
+                return
+            freed = pack(path, self.folder / PARTIAL_FOLDER)
+            wanted_bytes -= freed
+            self._stored_bytes -= freed
 
     def _sizes(self) -> Iterator[int]:
         for folder, _, files in os.walk(self._data_dir / _FOLDER):
@@ -200,6 +207,26 @@ class LocalArtifactStore:
         if not path.is_relative_to(root):
             raise StorageError(f"the stored output {artifact.path!r} lies outside the store")
         return path
+
+
+def _load(path: Path, artifact: ArtifactStored) -> object:
+    _check_digest(path, artifact)
+    source = _unsealed(path, artifact) if artifact.cipher else path
+    try:
+        return read_value(source, artifact.format, artifact.type_name, artifact.path)
+    except FlowBuilderError:
+        raise
+    except Exception as error:  # unpickling may run any code, and a library refuse in any way
+        raise StorageError(f"the stored output {artifact.path} is unreadable: {error}") from error
+
+
+def _load_packed(packed: Path, artifact: ArtifactStored) -> object:
+    try:
+        return table_as(open_packed(packed, artifact.digest), artifact.type_name)
+    except StorageError:
+        raise
+    except Exception as error:
+        raise StorageError(f"the packed output {packed.name} is unreadable: {error}") from error
 
 
 def _check_digest(path: Path, artifact: ArtifactStored) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa  # type: ignore[import-untyped]
 
-__all__ = ["TableWriter", "load_table", "table_writer"]
+__all__ = ["TableWriter", "load_table", "table_as", "table_writer"]
 
 ARROW: Final = "arrow"
 NPY: Final = "npy"
@@ -67,7 +67,17 @@ def load_table(source: Path | memoryview, file_format: str, type_name: str) -> o
         import polars as pl
 
         return pl.read_ipc(source if isinstance(source, Path) else bytes(source))
-    table = _open_table(source)
+    return table_as(_open_table(source), type_name)
+
+
+def table_as(table: pa.Table, type_name: str) -> object:
+    """Give an Arrow table as the library's own that was stored.
+
+    Raises
+    ------
+    ValueError
+        If the type is not known.
+    """
     if type_name == _PYARROW:
         return table
     if type_name == _POLARS:
@@ -182,9 +192,9 @@ def _is_exact_dtype(dtype: object) -> bool:
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
-    frame: pd.DataFrame = table.to_pandas()
-    # Columns that alias the mapped file would refuse to be changed, unlike the frame that was
-    # stored.
+    # Split, so that columns alias the mapped file and are copied once, below, not twice. Left so,
+    # they would refuse to be changed, unlike the frame that was stored.
+    frame: pd.DataFrame = table.to_pandas(split_blocks=True)
     return frame.copy()
 
 

@@ -29,6 +29,7 @@ __all__ = ["SqlTask"]
 _INTERRUPT_EVERY_S = 0.02
 _ERROR_LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
 _ERROR_NAME = re.compile(r'"([^"]+)"|with name (\S+) does not exist')
+_ERROR_KIND = re.compile(r"[A-Z][A-Za-z ]+ Error: ")
 _outline = lru_cache(maxsize=256)(sql_outline)
 
 
@@ -149,6 +150,11 @@ class SqlTask(TaskType):
                 result = scan_of(give, call) if output == "scan" else table_of(give, call)
         except duckdb.Error as error:
             call.cancel.raise_if_cancelled()
+            raise _failure(error, call, tables) from error
+        except OSError as error:  # what DuckDB says through a stream of Arrow batches
+            call.cancel.raise_if_cancelled()
+            if _ERROR_KIND.match(str(error)) is None:
+                raise
             raise _failure(error, call, tables) from error
         call.cancel.raise_if_cancelled()
         if output == "scan":
@@ -279,6 +285,8 @@ def _failure(error: Exception, call: TaskCall, tables: Mapping[str, Any]) -> Tas
     if "Table with name" in text:
         known = ", ".join(sorted({*call.upstream, *call.inputs, *tables})) or "none"
         hint = f"tables of this task: {known}; add the task to depends_on or inputs"
+    elif "Out of Memory" in text:
+        hint = "raise memory_limit, of which queries get half, or give the machine more memory"
     message = text.partition("\n\n")[0].replace("\n", " ")
     return TaskFailedError(
         message, location=location, task=call.name, hint=hint, error_type=type(error).__name__

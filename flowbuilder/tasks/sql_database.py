@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -107,6 +108,9 @@ def _open(place: SqlPlace) -> Any:
         "autoinstall_known_extensions": False,
         "temp_directory": place.temporary,
     }
+    if place.temporary:
+        # DuckDB makes the last folder of the path when it needs it, and no other.
+        Path(place.temporary).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if place.memory_bytes:
         config["memory_limit"] = f"{place.memory_bytes}B"
     database = duckdb.connect(":memory:", config=config)
