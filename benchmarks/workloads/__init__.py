@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from benchmarks.workloads.acknowledging import measure_acknowledging
 from benchmarks.workloads.caching import measure_cached_calls, measure_hashing
 from benchmarks.workloads.commands import measure_command
 from benchmarks.workloads.compiling import measure_compiling
@@ -23,6 +24,7 @@ WORKLOADS: dict[str, Callable[[object, Mapping[str, object]], dict[str, float]]]
     "graph": measure_graph,
     "latency": measure_latency,
     "waiting": measure_waiting,
+    "acknowledging": measure_acknowledging,
     "compiling": measure_compiling,
     "command": measure_command,
     "import": measure_import,

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.statistics import percentile
 from benchmarks.task_bench import chain
 
-__all__ = ["measure_latency"]
+__all__ = ["bare_commit", "measure_latency"]
 
 
 def measure_latency(subject: object, params: Mapping[str, object]) -> dict[str, float]:
@@ -24,9 +24,7 @@ def measure_latency(subject: object, params: Mapping[str, object]) -> dict[str, 
     """
     iterations, warm_up = int(params["iterations"]), int(params.get("warm_up", 50))
     run = subject.prepare(chain(3), _task)
-    commit = (
-        _bare_commit(Path(os.environ["BENCH_SCRATCH"])) if params.get("beside_commit") else None
-    )
+    commit = bare_commit(Path(os.environ["BENCH_SCRATCH"])) if params.get("beside_commit") else None
     for _ in range(warm_up):
         run()
         if commit:
@@ -72,9 +70,9 @@ def _spread(name: str, values_ns: list[int]) -> dict[str, float]:
     }
 
 
-def _bare_commit(folder: Path) -> Callable[[], None]:
-    # The cheapest durable write there is in SQLite with the settings of a journal: WAL, FULL, one
-    # row, one commit.
+def bare_commit(folder: Path) -> Callable[[], None]:
+    """Make the cheapest durable write there is in SQLite with the settings of a journal: WAL, FULL,
+    one row, one commit."""
     import apsw
 
     connection = apsw.Connection(str(folder / "bare-commit.db"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import get_ident
@@ -531,7 +532,17 @@ class Driver:
                         _LOG.warning("the end of run %s is not on disk: %s", run.run_id, problem)
                     self.blame(run, problem)
                     state = RunState.FAILED  # noqa: PLW2901
+                    self._correct_end(run)
             self._close(run, state)
+
+    @staticmethod
+    def _correct_end(run: LiveRun) -> None:
+        """Have the journal say what the caller is told, should it take the records later."""
+        error = "" if run.error is None else run.error.message
+        with suppress(FlowBuilderError):
+            run.recorder.event(
+                RunStateChanged(state=RunState.FAILED, error=error, time_ns=monotonic_ns())
+            )
 
     def _close(self, run: LiveRun, state: RunState) -> None:
         if run.journal is not None:

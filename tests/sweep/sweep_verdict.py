@@ -73,6 +73,9 @@ def judge_loss(folder, store):
         assert states[run_id] == state, f"{facts.begun[run_id]}: {state} became {states[run_id]}"
         judge_values(run_id, facts.begun[run_id])
         counts["acknowledged"] += 1
+    for run_id, state in facts.ended.items():
+        if state == "failed":
+            assert states.get(run_id) != "succeeded", "the journal says what nobody was told"
     for run_id, tag in facts.begun.items():
         if run_id in states:
             judge_records(journal, run_id, tag, facts)
