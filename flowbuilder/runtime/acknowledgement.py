@@ -108,7 +108,10 @@ class Acknowledgements:
             attempt = attempts.popleft()
             attempt.on_kill = None
             touched.add(run)
-            launcher.execute(run, attempt)
+            try:
+                launcher.execute(run, attempt)
+            except Exception as error:
+                self._driver.break_down(run, error)
         self._ready.pop(run, None)
 
 

@@ -125,7 +125,7 @@ class Driver:
                 run.early.pop(0)(self)
         except Exception as error:
             run.driver = self
-            self._break_down(run, error)
+            self.break_down(run, error)
         return run
 
     def _prepare(self, run: LiveRun) -> None:
@@ -252,7 +252,7 @@ class Driver:
             try:
                 self._outcomes.complete(message)
             except Exception as error:
-                self._break_down(run, error)
+                self.break_down(run, error)
             touched.add(run)
             return
         self._perform(message, touched)
@@ -277,7 +277,7 @@ class Driver:
                     try:
                         self._pump(run)
                     except Exception as error:
-                        self._break_down(run, error)
+                        self.break_down(run, error)
             for run in self._ending:
                 waiting.drop(run)  # the commit of its end covers it
             touched = waiting.settle(self._launcher, _SLICE_NS)
@@ -576,7 +576,7 @@ class Driver:
             run.error = InternalError(f"{type(error).__name__}: {error}")
             run.error.__cause__ = error
 
-    def _break_down(self, run: LiveRun, error: Exception) -> None:
+    def break_down(self, run: LiveRun, error: Exception) -> None:
         """End a run after a bug of ours or a failure of the journal, and spare the others."""
         _LOG.error("run %s ends with an internal error", run.run_id, exc_info=error)
         run.allocate()  # the error may have struck before its columns were made

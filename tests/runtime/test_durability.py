@@ -269,6 +269,36 @@ def test_starts_that_are_ready_together_share_a_commit(bench, journal):
     assert journal.syncs <= 6, "the root, all in the middle (in 5 ms or a little more), end, run"
 
 
+def test_journal_that_fails_between_commit_and_body_ends_its_run_and_no_other(bench, journal):
+    """A notification may say that an earlier flush failed."""
+    failing, ran = [], []
+
+    def notify():
+        if failing:
+            raise StorageError("the disk is full")
+
+    def body():
+        ran.append(1)
+        failing.append(1)
+
+    journal.notify = notify
+    bench.engine.services.means.observe("short", 1_000)
+    program = Program(function=body, code_key="short")
+    plan = plan_of("a, b, c")
+    run = bench.open(plan, dict.fromkeys("abc", program), durability=Durability.TASK)
+    other = bench.open(plan_of("a -> b"), durability=Durability.NONE)
+    other.journal = None
+
+    bench.engine.start(run)
+    bench.engine.start(other)
+
+    assert run.wait(20)
+    assert other.wait(20)
+    assert run.finished is RunState.FAILED
+    assert other.finished is RunState.SUCCEEDED
+    assert len(ran) < 3
+
+
 def test_cancel_reaches_attempts_whose_start_is_on_disk_before_their_bodies(bench, journal):
     ran = []
 

@@ -423,7 +423,7 @@ def test_broken_run_keeps_the_slots_of_its_threads_taken(bench, monkeypatch):
     driver = run.require_driver()
 
     def broken():
-        driver._break_down(run, RuntimeError("bug"))
+        driver.break_down(run, RuntimeError("bug"))
         return run
 
     driver.inbox.put(broken)
