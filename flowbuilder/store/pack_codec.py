@@ -73,6 +73,12 @@ def unfold_pack(
 
     Parameters
     ----------
+    body : bytes
+        What `encode_pack` gave.
+    run_id : str
+        Whose records they are.
+    first_seq : int
+        Number of the first one.
     decode_event : callable
         ``decode_event(kind, body, seq)`` reads one event.
 

@@ -61,7 +61,7 @@ def test_decisions_are_numbered_complete_and_listed():
     index = (folder / "README.md").read_text(encoding="utf-8")
 
     numbers = [int(page.name[:4]) for page in pages]
-    assert len(set(numbers)) == len(numbers)
+    assert numbers == list(range(1, len(pages) + 1))
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert text.startswith(f"# {page.name[:4]}: "), page.name
