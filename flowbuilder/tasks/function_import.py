@@ -13,7 +13,7 @@ from typing import cast
 from flowbuilder.errors import TaskFailedError
 from flowbuilder.tasks.function_source import find_module, split_target
 
-__all__ = ["find_imported", "import_function"]
+__all__ = ["find_imported", "import_function", "make_importable"]
 
 _path_lock = threading.Lock()
 
@@ -61,7 +61,7 @@ def import_function(target: str, directory: Path) -> Callable[..., object]:
             hint="for example 'cleaning:drop_empty'",
         )
     module_name, qualname = names
-    _make_importable(directory)
+    make_importable(directory)
     foreign = _foreign_file(module_name, directory)
     if foreign:
         raise TaskFailedError(
@@ -94,7 +94,8 @@ def _import(module_name: str, directory: Path) -> object:
         raise
 
 
-def _make_importable(directory: Path) -> None:
+def make_importable(directory: Path) -> None:
+    """Put the workflow's folder in front of ``sys.path``, where it stays: code may import later."""
     entry = str(directory)
     if entry in sys.path:
         return

@@ -17,6 +17,7 @@ from flowbuilder.plugins.task_type import Finding, TaskCall, TaskType
 from flowbuilder.runtime.program import RemoteCall
 from flowbuilder.tasks.command import OUTPUT_PROPERTIES, CommandOptions, run_command
 from flowbuilder.tasks.environment_text import environment_text
+from flowbuilder.tasks.function_import import make_importable
 from flowbuilder.tasks.script_body import (
     RESERVED_NAMES,
     run_script,
@@ -121,6 +122,7 @@ class ScriptTask(TaskType):
         code = str(call.config["code"])
         if call.config.get("language", "python") == "bash":
             return _run_bash(call, code)
+        make_importable(call.directory)
         return run_script(
             code,
             place_of_code(call.locate, code, call.name),
@@ -141,6 +143,8 @@ class ScriptTask(TaskType):
         code = str(call.config["code"])
         if call.config.get("language", "python") == "bash":
             return command_subject(call, params=call.params)
+        # Before its imports are followed: what they mean must not hang on what ran first.
+        make_importable(call.directory)
         inputs = dict(call.inputs)
         if uses_input_data(code):
             inputs["input_data"] = call.input_data()
@@ -163,6 +167,7 @@ class ScriptTask(TaskType):
         """Describe the run of Python code in a worker process."""
         if not self.can_leave(call.config):
             return None
+        make_importable(call.directory)
         code = str(call.config["code"])
         return RemoteCall(
             run_script_remotely,

@@ -264,3 +264,23 @@ def test_check_inputs_warns_of_hidden_ports():
 
     assert [item.severity for item in found] == ["warning"]
     assert "'result'" in found[0].message
+
+
+def test_script_imports_modules_beside_the_workflow(tmp_path, monkeypatch):
+    """Whatever ran before it: a `python` task would have made the folder importable."""
+    import sys
+
+    import flowbuilder as fb
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "script_neighbour.py").write_text("ANSWER = 42\n")
+    (tmp_path / "s.flow.yaml").write_text(
+        "name: s\ntasks:\n  - name: a\n    type: script\n"
+        "    config: {code: 'import script_neighbour; result = script_neighbour.ANSWER'}\n"
+    )
+
+    run = fb.load(tmp_path / "s.flow.yaml", data_dir=tmp_path / "store").run()
+
+    assert run["a"] == 42
+    sys.modules.pop("script_neighbour")
