@@ -17,8 +17,10 @@ __all__ = ["Flusher"]
 _THREAD_NAME: Final = "flowbuilder-flusher"
 _IDLE_S: Final = 0.25
 _MAX_BACKOFF_S: Final = 1.0
-_SHARE: Final = 3
+_SHARE: Final = 9
 """Between two batches of runs with ``durability: none`` passes so many times what one takes."""
+_MOST_WAITING: Final = 16_384
+"""Runs that may wait for that; beyond, writing keeps pace with recording."""
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +109,7 @@ class Flusher:
                 took_s = time.monotonic() - began
                 pause_s = max(0.0, self._interval_s - took_s)
                 backoff_s = 0.0
-                if self._group.is_relaxed:
+                if self._group.is_relaxed and self._group.waiting_count < _MOST_WAITING:
                     self._rest(_SHARE * took_s)
             else:
                 backoff_s = min(_MAX_BACKOFF_S, max(2 * backoff_s, self._interval_s))

@@ -73,6 +73,11 @@ class GroupCommit:
         """Whether a flush would find something."""
         return bool(self._dirty or self._streaming)
 
+    @property
+    def waiting_count(self) -> int:
+        """Number of runs listed for the next batches."""
+        return len(self._dirty)
+
     def wait_left_s(self, interval_s: float) -> float:
         """Say how much longer the flusher may leave the work to those who commit anyway.
 
