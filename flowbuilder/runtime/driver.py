@@ -213,7 +213,19 @@ class Driver:
 
     def at(self, due_ns: int, run: LiveRun, action: Callable[[], LiveRun | None]) -> Timer:
         """Call ``action`` at a monotonic instant, unless the run has ended; it may return it."""
-        return self.timers.add(due_ns, run, action)
+        return self.timers.add(due_ns, run, partial(self.carry_out, run, action))
+
+    def carry_out(self, run: LiveRun, action: Callable[[], LiveRun | None]) -> LiveRun | None:
+        """Do something for one run; whatever goes wrong ends this run, and it alone.
+
+        Any recorded fact may say that an earlier flush failed.
+        """
+        try:
+            return action()
+        except Exception as error:
+            if run.finished is None:
+                self.break_down(run, error)
+            return run
 
     # -- turns -----------------------------------------------------------------------------------
 

@@ -155,7 +155,11 @@ class Launcher:
     def _try_acquire(self, run: LiveRun, pool: Pool, units: int) -> bool:
         who = (run.run_id, pool.name)
         inbox = self._driver.inbox
-        return pool.try_acquire(units, who, lambda: inbox.put(lambda: self._on_capacity(run, pool)))
+
+        def on_capacity() -> LiveRun | None:
+            return self._driver.carry_out(run, lambda: self._on_capacity(run, pool))
+
+        return pool.try_acquire(units, who, lambda: inbox.put(on_capacity))
 
     def _on_capacity(self, run: LiveRun, pool: Pool) -> LiveRun:
         """Units may be free: try those who wait, best rank first, until one does not fit."""

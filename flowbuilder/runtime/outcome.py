@@ -434,7 +434,7 @@ class Outcomes:
                 return error
 
         def saved(artifact: ArtifactStored | Exception | None) -> LiveRun:
-            self._note_saved(run, instance, artifact)
+            run.require_driver().carry_out(run, lambda: self._note_saved(run, instance, artifact))
             return run
 
         run.pending_saves += 1
@@ -449,10 +449,10 @@ class Outcomes:
 
     def _note_saved(
         self, run: LiveRun, instance: int, saved: ArtifactStored | Exception | None
-    ) -> None:
+    ) -> LiveRun | None:
         run.pending_saves -= 1
         if run.finished is not None:
-            return
+            return None
         if isinstance(saved, Exception):
             if run.plan.tasks[instance].persist is Persist.ALWAYS:
                 # The author said that the run is worth nothing without it.
@@ -461,6 +461,7 @@ class Outcomes:
         elif saved is not None:
             run.set_sparse("stored", instance, saved)
             run.recorder.event(saved)
+        return run
 
 
 def _timing(attempt: Attempt, done: Completion) -> Timing:

@@ -299,6 +299,35 @@ def test_journal_that_fails_between_commit_and_body_ends_its_run_and_no_other(be
     assert len(ran) < 3
 
 
+@pytest.mark.parametrize("how", ["timer", "pool"])
+def test_journal_that_fails_in_a_message_ends_the_run(bench, journal, how):
+    failing = threading.Event()
+
+    def notify():
+        if failing.is_set():
+            raise StorageError("the disk is full")
+
+    journal.notify = notify
+    plan = plan_of("a -> b, a -> c", b={"executor": "thread"}, c={"executor": "thread"})
+
+    def delay(_context):
+        failing.set()
+        return 0.001
+
+    programs = {key: Program(function=lambda *_: None, code_key=key) for key in "abc"}
+    if how == "timer":
+        programs["b"] = Program(delay=delay, code_key="b")
+    else:
+        programs["a"] = Program(function=failing.set, code_key="a")
+    run = bench.open(plan, programs, durability=Durability.RUN)
+
+    bench.engine.start(run)
+
+    assert run.wait(20)
+    assert run.finished is RunState.FAILED
+    assert isinstance(run.error, StorageError)
+
+
 def test_cancel_reaches_attempts_whose_start_is_on_disk_before_their_bodies(bench, journal):
     ran = []
 

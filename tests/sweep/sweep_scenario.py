@@ -239,15 +239,19 @@ class Scenario:
             found.artifacts.remove_run(run_id)
 
     def checkpoint(self, mode):
-        connection = open_connection(self.store / "journal.db")
+        if not (self.store / "journal.db").exists():
+            return  # nothing was run yet
+        connection = None
         try:
+            connection = open_connection(self.store / "journal.db")
             connection.wal_checkpoint(mode=getattr(apsw, f"SQLITE_CHECKPOINT_{mode.upper()}"))
         except apsw.Error as error:
             self.say("checkpoint", type(error).__name__, error)
             self.end_fault()
         finally:
             with suppress(apsw.Error):
-                connection.close()
+                if connection is not None:
+                    connection.close()
 
 
 def container():

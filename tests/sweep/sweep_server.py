@@ -5,6 +5,7 @@ Everything is imported once, which makes a case a fraction of a second. A line o
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -23,6 +24,9 @@ import flowbuilder.api.run_request
 import flowbuilder.store.backup
 import flowbuilder.tasks.python
 from flowbuilder.store.disk import using_disk
+
+PATIENCE_S = 30
+HUNG = "it hung: the stacks of its threads are in the server's stderr"
 
 
 def live(folder, case):
@@ -77,6 +81,7 @@ def in_child(action, *arguments):
     child = os.fork()
     if child == 0:
         os.close(reader)
+        faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
         status = 1
         try:
             told = json.dumps(action(*arguments))
@@ -92,6 +97,9 @@ def in_child(action, *arguments):
 
 
 def main():
+    # Tasks print, and so does a resume: what is said here must not mix with that.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     for line in sys.stdin:
         case = json.loads(line)
         folder = Path(case["folder"])
@@ -99,15 +107,15 @@ def main():
         os.chdir(folder)
         status, told = in_child(live, folder, case)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-            answer = {"problem": told}
+            answer = {"problem": told or HUNG}
         else:
             judged, told = in_child(judge, folder, case)
-            answer = {"problem": told} if judged else json.loads(told)
+            answer = {"problem": told or HUNG} if judged else json.loads(told)
         counts = folder / "counts"
         answer["calls"] = json.loads(counts.read_text()) if counts.exists() else {}
         answer["killed"] = os.WIFSIGNALED(status)
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

@@ -139,7 +139,9 @@ def judge_resume(journal, run_id, facts):
             artifacts.load(saved.artifacts[instance])
             settled.add(saved.version.keys[instance])
     before = len(facts.trace(tag))
-    again = fb.resume(run_id)
+    again = fb.resume(run_id, check=False)
+    if again.state is RunState.FAILED and "-failing-" in tag:
+        again = fb.resume(run_id, check=False)  # its second task fails once, as it should
     assert again.state is RunState.SUCCEEDED, f"{tag} ends {again.state} when resumed"
     repeated = {key for what, key in facts.trace(tag)[before:] if what == "S"} & settled
     assert not repeated, f"{tag}: {repeated} were settled and ran again"
