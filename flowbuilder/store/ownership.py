@@ -18,6 +18,7 @@ import msgspec
 
 from flowbuilder.errors import StorageError
 from flowbuilder.store.disk import current_disk
+from flowbuilder.store.disk_space import is_out_of_space, space_error
 from flowbuilder.store.file_locks import LocksUnsupportedError, try_lock
 from flowbuilder.store.forks import watch_forks
 from flowbuilder.store.processes import boot_id, is_process_alive, process_start
@@ -25,6 +26,7 @@ from flowbuilder.store.processes import boot_id, is_process_alive, process_start
 __all__ = ["EngineLock", "Owner", "Owners"]
 
 _STALE_AFTER_S: Final = 60.0
+_FILE_BYTES: Final = 4096
 _MAX_BYTES: Final = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -100,19 +102,25 @@ class Owners:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = current_disk().create(path)
         except OSError as error:
-            raise StorageError(
-                f"cannot register this process in {self._folder}: {error.strerror or error}",
-                hint="check the permissions of the folder, or choose another with --data-dir",
-            ) from error
+            raise self._refusal(error) from error
         try:
             owner = msgspec.structs.replace(owner, is_locked=_lock_new(descriptor))
             current_disk().write(descriptor, msgspec.json.encode(owner))
         except OSError as error:
             os.close(descriptor)
             path.unlink(missing_ok=True)
-            raise StorageError(f"cannot register this process in {path}: {error}") from error
+            raise self._refusal(error) from error
         self.remove_stale()
         return EngineLock(owner, path, descriptor)
+
+    def _refusal(self, error: OSError) -> StorageError:
+        assert self._folder is not None
+        if is_out_of_space(error):
+            return space_error("register this process", self._folder, _FILE_BYTES)
+        return StorageError(
+            f"cannot register this process in {self._folder}: {error.strerror or error}",
+            hint="check the permissions of the folder, or choose another with --data-dir",
+        )
 
     def is_alive(self, engine_id: str) -> bool:
         """Tell whether an engine lives, by trying its lock. Takes about 10 us."""
