@@ -74,7 +74,10 @@ def test_damaged_text_is_an_error_of_the_store():
 
 
 def test_owner_that_cannot_be_registered_says_so(tmp_path):
-    with using_disk(FullDisk()), pytest.raises(StorageError, match=r"register this process in .* needed"):
+    with (
+        using_disk(FullDisk()),
+        pytest.raises(StorageError, match=r"register this process in .* needed"),
+    ):
         Owners(tmp_path).acquire()
     assert list((tmp_path / "owners").iterdir()) == []
 
