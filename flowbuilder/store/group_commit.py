@@ -280,6 +280,8 @@ class GroupCommit:
         # then fetched by this round or by one more.
         if run.source.is_streaming and not run.is_closing:
             self._streaming[run] = None
+            if not run.is_relaxed:
+                self.is_relaxed = False
         else:
             self._streaming.pop(run, None)
         run.take()

@@ -12,6 +12,7 @@ from flowbuilder.errors import InternalError, StorageError
 from flowbuilder.records import AttemptBlock, RunStateChanged
 from flowbuilder.store import flusher as flusher_module
 from flowbuilder.store import group_commit as group_commit_module
+from flowbuilder.store.flusher import Flusher
 from flowbuilder.store.group_commit import GroupCommit
 from flowbuilder.store.sqlite_journal import SqliteJournal
 from flowbuilder.store.sqlite_writer import SqliteWriter
@@ -465,3 +466,16 @@ def test_batch_nobody_waits_for_is_bounded_and_all_is_written(
     wait_until(lambda: not any(run.is_dirty or run.taken for run, _ in runs))
     assert max(batches) <= 7
     assert all(disk_journal.find_run(run_id).counts == {"succeeded": 3} for _, run_id in runs)
+
+
+def test_flusher_does_not_rest_while_an_urgent_run_streams(disk_journal, make, monkeypatch):
+    monkeypatch.setattr(Flusher, "wake", lambda _flusher: None)  # this test flushes by itself
+    run, source, _ = begin(disk_journal, make, 3)
+    source.is_streaming = True
+    source.put(make.chain(0, 1))
+    run.notify()
+
+    disk_journal._group.flush()
+    disk_journal._group.flush()
+
+    assert not disk_journal._group.is_relaxed
